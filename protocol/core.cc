@@ -1,0 +1,284 @@
+// Faults, time-outs, and the rounds and permissions that all transitions share. Only the page's loop calls
+// it.
+#include "protocol/core.h"
+
+#include <algorithm>
+#include <array>
+
+#include "protocol/transition.h"
+
+namespace pagewire::protocol {
+
+Outcome on_fault(const View& view, PageRef page, Access access, Time now, Effects& effects) {
+  return Transition(view, page, now, effects).fault(access);
+}
+
+void on_message(const View& view, PageRef page, const Message& message, Time now, Effects& effects) {
+  if (message.from == view.self || !view.members.contains(message.from)) return;
+  Transition(view, page, now, effects).message(message);
+}
+
+void on_timeout(const View& view, PageRef page, Time now, Effects& effects) {
+  if (page.entry.round != kNoRound) Transition(view, page, now, effects).timeout();
+}
+
+bool wants_bytes(const View& view, PageRef page, const Message& message) {
+  if (message.from == view.self || !message.has_bytes) return false;
+  const PageEntry& entry = page.entry;
+  if (message.type == MessageType::kOwnershipTransfer) {
+    const bool handing_over =
+        entry.round != kNoRound && page.rounds[entry.round].stage == Stage::kHandingOver;
+    return message.epoch > entry.epoch && !entry.owner && !handing_over;
+  }
+  if (message.type != MessageType::kCopyReply || entry.round == kNoRound) return false;
+  const Round& round = page.rounds[entry.round];
+  return round.stage == Stage::kRequesting && round.transaction == message.transaction && !round.wants_write;
+}
+
+Outcome Transition::fault(Access access) {
+  if (allows(page_.permission, access)) {  // another thread's fault was served meanwhile
+    effects_.add(Effect::Kind::kWake);
+    return Outcome::kDone;
+  }
+  const Stage at = stage();
+  if (at == Stage::kFree || at == Stage::kHolding) {
+    if (page_.owner) return fault_as_owner(access);
+    if (!take_round(true)) return Outcome::kBusy;
+  }
+  const bool raised = access == Access::kWrite && !round().wants_write;
+  round().wants_write |= access == Access::kWrite;
+  round().wants_read |= access == Access::kRead;
+  if (at == Stage::kFree || at == Stage::kHolding || (at == Stage::kRequesting && raised)) {
+    start_request();
+    replay_deferred();
+  }
+  return Outcome::kDone;  // collecting ends in Write; after a hand-over the request starts
+}
+
+Outcome Transition::fault_as_owner(Access access) {
+  if (access == Access::kRead) {
+    set_permission(Permission::kRead);
+    page_.fresh = false;
+    return Outcome::kDone;
+  }
+  if (page_.copyset.empty()) {
+    grant_write(page_.version.next());
+    return Outcome::kDone;
+  }
+  if (!take_round(true)) return Outcome::kBusy;
+  round().wants_write = true;
+  start_collecting(page_.version.next());
+  return Outcome::kDone;
+}
+
+void Transition::message(const Message& message) {
+  switch (message.type) {
+    case MessageType::kCopyRequest:
+      return on_copy_request(message);
+    case MessageType::kCopyReply:
+      return on_copy_reply(message);
+    case MessageType::kWriteRequest:
+      return on_write_request(message);
+    case MessageType::kOwnershipTransfer:
+      return on_transfer(message);
+    case MessageType::kTransferAck:
+      return on_transfer_ack(message);
+    case MessageType::kInvalidate:
+      return on_invalidate(message);
+    case MessageType::kAck:
+      return on_ack(message);
+    case MessageType::kNotOwner:
+      return on_not_owner(message);
+  }
+}
+
+void Transition::timeout() {
+  if (now_ < rounds_.deadline(page_.round)) return;
+  if (stage() == Stage::kHolding) return finish_round();
+  rounds_.count(Event::kRepeated);
+  round().attempts = static_cast<std::uint8_t>(std::min<int>(round().attempts + 1, 32));
+  switch (stage()) {
+    case Stage::kRequesting:
+      round().asked_all = true;
+      send_request();
+      break;
+    case Stage::kCollecting:
+      send_invalidates();
+      break;
+    case Stage::kHandingOver:
+      send_transfer(true);
+      break;
+    case Stage::kHolding:
+    case Stage::kFree:
+      break;
+  }
+  arm_retry();
+}
+
+// A fresh transaction for what the round wants. A read goes to the hinted owner alone first; a write to all,
+// because the holders of copies answer it too.
+void Transition::start_request() {
+  page_.last_transaction.value += 1;
+  round().stage = Stage::kRequesting;
+  round().transaction = page_.last_transaction;
+  round().attempts = 0;
+  round().asked_all = round().wants_write || page_.hint == view_.self ||
+                      !view_.members.contains(page_.hint) || view_.others().size() == 1;
+  send_request();
+  arm_retry();
+}
+
+void Transition::send_request() {
+  Message request = make(round().wants_write ? MessageType::kWriteRequest : MessageType::kCopyRequest);
+  request.transaction = round().transaction;
+  request.version = page_.floor;
+  request.data_version = page_.data_version;
+  request.direct = !round().asked_all;
+  effects_.send(request.direct ? NodeSet::of(page_.hint) : view_.others(), request);
+}
+
+void Transition::start_collecting(Version new_version) {
+  round().stage = Stage::kCollecting;
+  round().new_version = new_version;
+  round().attempts = 0;
+  if (lacking_promise(new_version).empty()) return grant_write(new_version);
+  send_invalidates();
+  arm_retry();
+  replay_deferred();
+}
+
+NodeSet Transition::lacking_promise(Version version) {
+  NodeSet lacking;
+  page_.copyset.for_each([&](NodeId node) {
+    if (round().promised[node.value] < version) lacking.add(node);
+  });
+  return lacking;
+}
+
+void Transition::send_invalidates() {
+  Message invalidate = make(MessageType::kInvalidate);
+  invalidate.version = round().new_version;
+  effects_.send(lacking_promise(round().new_version), invalidate);
+}
+
+void Transition::try_complete() {
+  if (stage() != Stage::kCollecting || !lacking_promise(round().new_version).empty()) return;  // R4
+  grant_write(round().new_version);
+}
+
+void Transition::grant_write(Version new_version) {
+  page_.version = new_version;
+  page_.data_version = new_version;
+  page_.floor = std::max(page_.floor, new_version);
+  page_.copyset = NodeSet{};
+  page_.fresh = false;
+  set_permission(Permission::kWrite);
+  granted_locally();
+}
+
+// What was wanted is here. A round that was under way gives the waiting threads their turn before it serves
+// others.
+void Transition::granted_locally() {
+  if (!has_round()) return;
+  page_.hold_until = now_.after(view_.hold_ns);
+  finish_round();
+}
+
+// The round has done its work: waits for the end of the hold if somebody is waiting, else ends.
+void Transition::finish_round() {
+  Round& done = round();
+  done.wants_read = false;
+  done.wants_write = false;
+  done.stage = Stage::kHolding;
+  rounds_.set_local(page_.round, false);
+  if (done.deferred_count > 0 && holding()) return rounds_.arm(page_.round, page_.hold_until);
+  const std::uint8_t count = done.deferred_count;
+  const auto deferred = done.deferred;
+  rounds_.give_back(page_.round);
+  page_.round = kNoRound;
+  for (std::uint8_t i = 0; i < count; ++i) handle_again(deferred[i]);
+}
+
+// The round has moved on to another stage: what waited may be served now, or waits again.
+void Transition::replay_deferred() {
+  const std::uint8_t count = round().deferred_count;
+  const auto deferred = round().deferred;
+  round().deferred_count = 0;
+  for (std::uint8_t i = 0; i < count; ++i) handle_again(deferred[i]);
+}
+
+void Transition::handle_again(const Deferred& waited) {
+  Message again = make(waited.type);
+  again.from = waited.from;
+  again.direct = waited.direct;
+  again.transaction = waited.transaction;
+  again.version = waited.version;
+  again.data_version = waited.data_version;
+  message(again);
+}
+
+// Lets the message wait in the page's round: one of a kind and node. Its sender asks again if there is no
+// room.
+void Transition::defer(const Message& message) {
+  if (!has_round()) {
+    if (!take_round(false)) return rounds_.count(Event::kBusy);
+    round().stage = Stage::kHolding;
+    rounds_.arm(page_.round, page_.hold_until);
+  }
+  Round& waiting = round();
+  std::uint8_t at = 0;
+  while (at < waiting.deferred_count &&
+         (waiting.deferred[at].from != message.from || waiting.deferred[at].type != message.type)) {
+    ++at;
+  }
+  if (at == kDeferredMax) return rounds_.count(Event::kDeferredLost);
+  if (at == waiting.deferred_count) {
+    ++waiting.deferred_count;
+    rounds_.count(Event::kDeferred);
+  } else if (waiting.deferred[at].transaction > message.transaction) {
+    return;  // a late repetition of an older request
+  }
+  waiting.deferred[at] = Deferred{.type = message.type,
+                                  .from = message.from,
+                                  .direct = message.direct,
+                                  .transaction = message.transaction,
+                                  .version = message.version,
+                                  .data_version = message.data_version};
+}
+
+void Transition::set_permission(Permission permission) {
+  const Permission held = page_.permission;
+  page_.permission = permission;
+  if (held == permission) return;
+  switch (permission) {
+    case Permission::kInvalid:
+      return effects_.add(Effect::Kind::kZap);
+    case Permission::kRead:
+      return effects_.add(held == Permission::kWrite ? Effect::Kind::kProtect : Effect::Kind::kMapRead);
+    case Permission::kWrite:
+      return effects_.add(held == Permission::kRead ? Effect::Kind::kUnprotect : Effect::Kind::kMapWrite);
+  }
+}
+
+void Transition::arm_retry() {
+  const int shift = std::min<int>(round().attempts, 20);
+  rounds_.arm(page_.round, now_.after(std::min(view_.retry_ns << shift, view_.retry_ns_max)));
+}
+
+bool Transition::take_round(bool local) {
+  if (has_round()) {
+    if (local) rounds_.set_local(page_.round, true);
+    return true;
+  }
+  page_.round = rounds_.take(id_, local);
+  return has_round();
+}
+
+Message Transition::make(MessageType type) const {
+  Message message;
+  message.type = type;
+  message.from = view_.self;
+  return message;
+}
+
+}  // namespace pagewire::protocol

@@ -1,0 +1,85 @@
+// What the one who asked does with the answers: copy reply, ownership transfer, ack, not-owner. Only the
+// page's loop calls it.
+#include <algorithm>
+
+#include "protocol/transition.h"
+
+namespace pagewire::protocol {
+
+// R6: only if its transaction is pending and the version is at or above our own floor.
+void Transition::on_copy_reply(const Message& message) {
+  if (stage() != Stage::kRequesting || round().wants_write || round().transaction != message.transaction) {
+    return rounds_.count(Event::kStale);
+  }
+  if (message.version <
+      page_.floor) {  // we promised more meanwhile: ask again, with the floor that we have now
+    rounds_.count(Event::kBelowFloor);
+    return send_request();
+  }
+  const bool have_them = message.data_version == page_.data_version;
+  if (!have_them && !message.has_bytes) return rounds_.count(Event::kRefused);
+  if (!have_them) effects_.add(Effect::Kind::kInstall);
+  page_.version = message.version;
+  page_.floor = std::max(page_.floor, message.version);
+  page_.data_version = message.data_version;
+  page_.hint = message.from;
+  set_permission(Permission::kRead);
+  granted_locally();
+}
+
+// R9: accepted only if the epoch is above our own, else acknowledged again.
+void Transition::on_transfer(const Message& message) {
+  Message accepted = make(MessageType::kTransferAck);
+  accepted.epoch = message.epoch;
+  if (message.epoch <= page_.epoch) {
+    rounds_.count(Event::kStale);
+    return effects_.send(NodeSet::of(message.from), accepted);
+  }
+  const bool have_them = message.data_version == page_.data_version;
+  if (page_.owner || stage() == Stage::kHandingOver || (!have_them && !message.has_bytes)) {
+    return rounds_.count(Event::kRefused);  // it is repeated until it can be accepted
+  }
+  if (!have_them) {
+    set_permission(Permission::kInvalid);
+    effects_.add(Effect::Kind::kInstall);
+  }
+  effects_.send(NodeSet::of(message.from), accepted);
+  accept_ownership(message);
+}
+
+void Transition::accept_ownership(const Message& message) {
+  page_.owner = true;
+  page_.fresh = false;
+  page_.epoch = message.epoch;
+  page_.version = message.version;
+  page_.data_version = message.data_version;
+  page_.copyset = message.copyset.without(view_.self);
+  page_.granted = message.granted;
+  page_.hint = view_.self;
+  if (stage() != Stage::kRequesting) {  // nobody asked, or no longer: we own it, and hold what we held
+    rounds_.count(Event::kUnsolicited);
+    return;
+  }
+  page_.granted.add(view_.self, std::max(message.transaction, round().transaction));
+  if (round().wants_write) return start_collecting(message.version);
+  set_permission(Permission::kRead);
+  granted_locally();
+}
+
+void Transition::on_ack(const Message& message) {
+  if (stage() != Stage::kCollecting && stage() != Stage::kRequesting) return rounds_.count(Event::kStale);
+  Version& promised = round().promised[message.from.value];
+  promised = std::max(promised, message.version);
+  try_complete();
+}
+
+// The hint was wrong: ask everybody.
+void Transition::on_not_owner(const Message& message) {
+  if (stage() != Stage::kRequesting || round().transaction != message.transaction || round().asked_all) {
+    return rounds_.count(Event::kStale);
+  }
+  round().asked_all = true;
+  send_request();
+}
+
+}  // namespace pagewire::protocol

@@ -1,0 +1,70 @@
+// The inside of the core: one page, one event. Not for callers; core.h is.
+#pragma once
+
+#include "protocol/core.h"
+
+namespace pagewire::protocol {
+
+class Transition {
+ public:
+  Transition(const View& view, PageRef page, Time now, Effects& effects)
+      : view_(view), id_(page.id), page_(page.entry), rounds_(page.rounds), now_(now), effects_(effects) {}
+
+  Outcome fault(Access access);
+  void message(const Message& message);
+  void timeout();
+
+ private:
+  // requests.cc: what the owner and the holders do
+  void on_copy_request(const Message& message);
+  void on_write_request(const Message& message);
+  void on_invalidate(const Message& message);
+  void drop_copy_for(const Message& message);
+  void hand_over(NodeId to, Transaction transaction, Version their_data);
+  void send_transfer(bool with_bytes);
+  void on_transfer_ack(const Message& message);
+
+  // replies.cc: what the one who asked does
+  void on_copy_reply(const Message& message);
+  void on_transfer(const Message& message);
+  void on_ack(const Message& message);
+  void on_not_owner(const Message& message);
+  void accept_ownership(const Message& message);
+
+  // core.cc: faults, rounds, permissions
+  Outcome fault_as_owner(Access access);
+  void start_request();
+  void send_request();
+  void start_collecting(Version new_version);
+  void send_invalidates();
+  void try_complete();
+  void grant_write(Version new_version);
+  void granted_locally();
+  void finish_round();
+  void replay_deferred();
+  void defer(const Message& message);
+  void handle_again(const Deferred& waited);
+  void set_permission(Permission permission);
+  void arm_retry();
+
+  bool has_round() const { return page_.round != kNoRound; }
+  Round& round() { return rounds_[page_.round]; }
+  Stage stage() const { return has_round() ? rounds_[page_.round].stage : Stage::kFree; }
+  bool take_round(bool local);
+  // What just arrived stays for a moment; not if its threads have had their turn and ask for more already.
+  bool holding() const {
+    const Stage at = has_round() ? rounds_[page_.round].stage : Stage::kFree;
+    return now_ < page_.hold_until && (at == Stage::kFree || at == Stage::kHolding);
+  }
+  NodeSet lacking_promise(Version version);
+  Message make(MessageType type) const;
+
+  const View& view_;
+  PageId id_;
+  PageEntry& page_;
+  Rounds& rounds_;
+  Time now_;
+  Effects& effects_;
+};
+
+}  // namespace pagewire::protocol
