@@ -103,7 +103,7 @@ void Control::on_region(NodeId from, const RegionDeclaration& declaration, Time 
     slot.declared.add(from);
   } else if (declaration.attempt == known.attempt) {
     known.active |= declaration.active;
-    if (known.id == kNoRegion) {
+    if (known.id == kNoRegion || declaration.offset > known.offset) {
       known.id = declaration.id;
       known.offset = declaration.offset;
     }
@@ -112,21 +112,24 @@ void Control::on_region(NodeId from, const RegionDeclaration& declaration, Time 
   if (declaration.wants_answer && slot.wanted) send_region(slot, NodeSet::of(from), false, out);
 }
 
-// The lowest node says where a region goes; the others follow.
+// The lowest node says where a region goes; the others follow, as long as they have not mapped it. A region
+// keeps its id over all attempts, and its place unless it has become too large for it.
 void Control::take_place(Slot& slot) {
-  if (slot.mine.id != kNoRegion) return;
+  if (slot.mine.active) return;
   NodeId lowest = settings_.self;
   settings_.members.for_each([&](NodeId node) { lowest = std::min(lowest, node); });
   if (lowest == settings_.self) {
-    slot.mine.id = next_id_++;
+    if (slot.mine.id == kNoRegion) slot.mine.id = next_id_++;
+    if (slot.reserved_bytes >= slot.mine.bytes) return;
+    slot.reserved_bytes = (slot.mine.bytes + kRegionAlignBytes - 1) / kRegionAlignBytes * kRegionAlignBytes;
     slot.mine.offset = next_offset_;
-    next_offset_ +=
-        (slot.mine.bytes + kRegionAlignBytes - 1) / kRegionAlignBytes * kRegionAlignBytes + kRegionAlignBytes;
+    next_offset_ += slot.reserved_bytes + kRegionAlignBytes;
   } else if (slot.declared.contains(lowest)) {
     const RegionDeclaration& given = slot.theirs[lowest.value];
-    if (given.id == kNoRegion || !given.same_options(slot.mine)) return;
+    if (given.id == kNoRegion || !given.same_options(slot.mine) || given.same_place(slot.mine)) return;
     slot.mine.id = given.id;
     slot.mine.offset = given.offset;
+    changed();
   }
 }
 
@@ -218,13 +221,14 @@ std::size_t Control::declare(const RegionDeclaration& wanted) {
   const std::size_t index = slot_of(wanted.name_view(), true);
   if (index == kRegionsMax) return index;
   Slot& slot = regions_[index];
+  if (slot.wanted && !slot.given_up && slot.mine.same_options(wanted)) return index;  // open already
+  const RegionDeclaration before = slot.mine;
   slot.given_up = false;
-  if (slot.wanted && slot.mine.same_options(wanted)) return index;  // open already
-  const std::uint32_t attempt = slot.mine.attempt + 1;
   slot.wanted = true;
   slot.mine = wanted;
-  slot.mine.attempt = attempt;
-  slot.mine.id = kNoRegion;
+  slot.mine.attempt = before.attempt + 1;
+  slot.mine.id = before.id;
+  slot.mine.offset = before.offset;
   slot.mine.active = false;
   take_place(slot);
   changed();
@@ -247,10 +251,16 @@ bool Control::region_needs(const Slot& slot) const {
 
 Control::RegionState Control::region_state(std::size_t index) const {
   const Slot& slot = regions_[index];
-  NodeId who = kNoNode;
-  differing_region(index, who);
-  if (who != kNoNode) return RegionState::kDiffers;
-  if (!missing_in_region(index).empty() || slot.mine.id == kNoRegion) return RegionState::kWaiting;
+  bool differs = false;
+  bool waits = !missing_in_region(index).empty() || slot.mine.id == kNoRegion;
+  slot.declared.for_each([&](NodeId node) {
+    const RegionDeclaration& theirs = slot.theirs[node.value];
+    const bool same = theirs.same_options(slot.mine);
+    differs |= !same && theirs.attempt >= slot.mine.attempt;
+    waits |= !same || !theirs.same_place(slot.mine);
+  });
+  if (differs) return RegionState::kDiffers;
+  if (waits) return RegionState::kWaiting;
   bool all_active = slot.mine.active;
   others().for_each([&](NodeId node) { all_active &= slot.theirs[node.value].active; });
   return all_active ? RegionState::kAllActive : RegionState::kAgreed;

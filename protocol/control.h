@@ -40,8 +40,8 @@ struct RegionDeclaration {
   std::uint8_t placement_node = 0;
   std::uint32_t attempt = 0;     // a later declaration of the same node and name replaces an earlier one
   std::uint32_t id = kNoRegion;  // only the lowest node gives it, with the offset from the region base
-  std::uint64_t offset = 0;
-  bool active = false;  // the sender has mapped it and serves its pages
+  std::uint64_t offset = 0;      // never falls from one attempt to the next
+  bool active = false;           // the sender has mapped it and serves its pages
   bool wants_answer = false;
 
   std::string_view name_view() const;
@@ -49,6 +49,7 @@ struct RegionDeclaration {
   bool same_options(const RegionDeclaration& other) const {
     return bytes == other.bytes && placement == other.placement && placement_node == other.placement_node;
   }
+  bool same_place(const RegionDeclaration& other) const { return id == other.id && offset == other.offset; }
   bool operator==(const RegionDeclaration&) const = default;
 };
 
@@ -112,9 +113,12 @@ class Control {
   void set_active(std::size_t slot);
   // It could not be agreed on: asks no more, but still answers, so that the others learn of it.
   void give_up(std::size_t slot) { regions_[slot].given_up = true; }
+  // kAgreed: all want the same at the same place. kDiffers: another node wants something else, and that is
+  // not what it wanted before an attempt that failed: who tries again waits for the others' next attempt.
   enum class RegionState : std::uint8_t { kWaiting, kAgreed, kAllActive, kDiffers };
   RegionState region_state(std::size_t slot) const;
-  // After kAgreed: with id and offset. After kDiffers: `differing_region` is the other node's wish.
+  // After kAgreed: with id and offset. After kDiffers, or after waiting too long: `differing_region` is the
+  // other node's wish.
   const RegionDeclaration& region(std::size_t slot) const { return regions_[slot].mine; }
   const RegionDeclaration& differing_region(std::size_t slot, NodeId& who) const;
   NodeSet missing_in_region(std::size_t slot) const;
@@ -138,6 +142,7 @@ class Control {
     bool used = false;
     bool wanted = false;  // declared by this node
     bool given_up = false;
+    std::uint64_t reserved_bytes = 0;  // lowest node: of addresses, at mine.offset
     RegionDeclaration mine{};
     NodeSet declared{};
     std::array<RegionDeclaration, kNodesMax> theirs{};

@@ -67,7 +67,7 @@ Outcome Transition::fault_as_owner(Access access) {
   }
   if (!take_round(true)) return Outcome::kBusy;
   round().wants_write = true;
-  start_collecting(page_.version.next());
+  start_collecting(page_.version.next(), 0);
   return Outcome::kDone;
 }
 
@@ -95,6 +95,11 @@ void Transition::message(const Message& message) {
 void Transition::timeout() {
   if (now_ < rounds_.deadline(page_.round)) return;
   if (stage() == Stage::kHolding) return finish_round();
+  if (stage() == Stage::kCollecting && !round().asked_all) {  // the grace is over
+    round().asked_all = true;
+    send_invalidates();
+    return arm_retry();
+  }
   rounds_.count(Event::kRepeated);
   round().attempts = static_cast<std::uint8_t>(std::min<int>(round().attempts + 1, 32));
   switch (stage()) {
@@ -137,13 +142,20 @@ void Transition::send_request() {
   effects_.send(request.direct ? NodeSet::of(page_.hint) : view_.others(), request);
 }
 
-void Transition::start_collecting(Version new_version) {
+// R4: Write comes once the whole copyset has promised. Holders that heard the write request promise unasked
+// (grace).
+void Transition::start_collecting(Version new_version, std::uint64_t grace_ns) {
   round().stage = Stage::kCollecting;
   round().new_version = new_version;
   round().attempts = 0;
+  round().asked_all = grace_ns == 0;
   if (lacking_promise(new_version).empty()) return grant_write(new_version);
-  send_invalidates();
-  arm_retry();
+  if (grace_ns == 0) {
+    send_invalidates();
+    arm_retry();
+  } else {
+    rounds_.arm(page_.round, now_.after(grace_ns));
+  }
   replay_deferred();
 }
 

@@ -22,7 +22,9 @@ struct View {
   std::uint32_t number = 1;
   std::uint64_t retry_ns = 2'000'000;  // the first repeat of anything unanswered; doubles each time
   std::uint64_t retry_ns_max = 100'000'000;
-  std::uint64_t hold_ns = 0;  // how long what arrived stays, so that the waiting thread has its turn
+  std::uint64_t grace_ns = 0;  // how long a new owner waits for promises that are on their way already,
+                               // before it asks for them by name
+  std::uint64_t hold_ns = 0;   // how long what arrived stays, so that the waiting thread has its turn
 
   NodeSet others() const { return members.without(self); }
 };

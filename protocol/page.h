@@ -62,7 +62,8 @@ constexpr NodeId initial_owner(Placement placement, NodeId one, std::uint32_t no
 // The entry of a page that nobody has touched: all nodes hold the same zero bytes, tagged version 1.
 constexpr PageEntry initial_entry(NodeId self, NodeId owner, Placement placement) {
   PageEntry page;
-  page.hint = owner;
+  if (placement != Placement::kFirstTouch)
+    page.hint = owner;  // there the owner is probably somebody else by then
   page.data_version = Version{1};
   if (self == owner) {
     page.owner = true;

@@ -61,7 +61,7 @@ void Transition::accept_ownership(const Message& message) {
     return;
   }
   page_.granted.add(view_.self, std::max(message.transaction, round().transaction));
-  if (round().wants_write) return start_collecting(message.version);
+  if (round().wants_write) return start_collecting(message.version, view_.grace_ns);
   set_permission(Permission::kRead);
   granted_locally();
 }

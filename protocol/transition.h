@@ -35,7 +35,7 @@ class Transition {
   Outcome fault_as_owner(Access access);
   void start_request();
   void send_request();
-  void start_collecting(Version new_version);
+  void start_collecting(Version new_version, std::uint64_t grace_ns);
   void send_invalidates();
   void try_complete();
   void grant_write(Version new_version);

@@ -136,6 +136,7 @@ bool plausible(const Message& message, std::uint32_t node_count) {
   const bool carries =
       message.type == MessageType::kCopyReply || message.type == MessageType::kOwnershipTransfer;
   if (message.has_bytes && !carries) return false;
+  if (message.from.value >= node_count) return false;
   if (message.hint != kNoNode && message.hint.value >= node_count) return false;
   if (!message.copyset.without(NodeSet::first(node_count)).empty()) return false;
   return std::max({message.transaction.value, message.version.value, message.data_version.value,
@@ -152,10 +153,9 @@ bool fragment_fits(const Header& header) {
 
 std::string_view drop_name(Drop drop) {
   static constexpr std::array<std::string_view, static_cast<std::size_t>(Drop::kCount)> kNames = {
-      "none",       "truncated",      "not_pagewire",      "wire_version", "foreign_cluster",
-      "wrong_view", "unknown_sender", "own_echo",          "old_boot_id",  "unknown_type",
-      "bad_length", "unknown_region", "page_out_of_range", "bad_field",    "not_expected",
-      "no_buffer"};
+      "none",           "truncated",         "not_pagewire", "wire_version", "foreign_cluster", "wrong_view",
+      "unknown_sender", "own_echo",          "not_for_us",   "old_boot_id",  "unknown_type",    "bad_length",
+      "unknown_region", "page_out_of_range", "bad_field",    "not_expected", "no_buffer"};
   return kNames[static_cast<std::size_t>(drop)];
 }
 
@@ -169,6 +169,7 @@ std::size_t encode_header(const Header& header, std::size_t body_bytes, std::spa
   writer.put(header.sender.value);
   writer.put<std::uint8_t>(0);
   writer.put(static_cast<std::uint16_t>(body_bytes));
+  writer.put(header.to.bits());
   writer.put(header.boot_id);
   writer.put(header.packet_number);
   writer.put(header.page.region);
@@ -234,6 +235,7 @@ Parsed parse(std::span<const std::byte> payload) {
   header.sender.value = reader.get<std::uint8_t>();
   reader.get<std::uint8_t>();
   const std::size_t body = reader.get<std::uint16_t>();
+  header.to = NodeSet(reader.get<std::uint64_t>());
   header.boot_id = reader.get<std::uint64_t>();
   header.packet_number = reader.get<std::uint64_t>();
   header.page.region = reader.get<std::uint32_t>();

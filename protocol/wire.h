@@ -18,9 +18,9 @@ namespace pagewire::protocol {
 inline constexpr std::uint16_t kWireMagic = 0x5750;  // "PW"
 inline constexpr std::uint8_t kWireVersion = 1;
 inline constexpr std::size_t kHeaderBytes =
-    44;  // a page with the longest body fits three frames of 1,514 bytes
+    52;  // a page with the longest body fits three frames of 1,514 bytes
 inline constexpr std::size_t kBodyBytesMax = 192;
-inline constexpr std::size_t kFragmentUnitBytes = 32;  // fragments start and end at multiples of it
+inline constexpr std::size_t kFragmentUnitBytes = 8;  // fragments start and end at multiples of it
 
 inline constexpr std::uint8_t kTypeBeat = 16;
 inline constexpr std::uint8_t kTypeRegion = 17;
@@ -31,6 +31,7 @@ struct Header {
   std::uint32_t cluster = 0;
   std::uint32_t view = 0;
   NodeId sender{};
+  NodeSet to{};                     // on a shared medium others hear it, too: it is not for them
   std::uint64_t boot_id = 0;        // one life of the sending process
   std::uint64_t packet_number = 0;  // counts the frames of one sender's queue
   PageId page{};
@@ -48,6 +49,7 @@ enum class Drop : std::uint8_t {
   kWrongView,
   kUnknownSender,  // not a member
   kOwnEcho,        // we sent it
+  kNotForUs,       // addressed to others: a shared medium brings what a bridge floods
   kOldBootId,      // of another life of the sender
   kUnknownType,
   kBadLength,  // body or fragment lengths that cannot be
