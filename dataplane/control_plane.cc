@@ -1,0 +1,54 @@
+#include "dataplane/control_plane.h"
+
+#include <utility>
+
+namespace pagewire::dataplane {
+
+std::uint64_t now_ns() {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(ControlPlane::Clock::now().time_since_epoch())
+          .count());
+}
+
+ControlPlane::ControlPlane(const protocol::ControlSettings& settings, Membership& membership,
+                           std::function<void()> wake_loop)
+    : control_(settings, protocol::Time{now_ns()}),
+      membership_(membership),
+      wake_loop_(std::move(wake_loop)) {}
+
+void ControlPlane::on_beat(protocol::NodeId from, std::uint64_t boot_id, const protocol::Beat& beat,
+                           protocol::ControlFrames& out) {
+  const std::lock_guard lock(mutex_);
+  membership_.boot_ids[from.value].store(boot_id, std::memory_order_relaxed);
+  control_.on_beat(from, beat, protocol::Time{now_ns()}, out);
+  due_ns_.store(0, std::memory_order_relaxed);
+  changed_.notify_all();
+}
+
+void ControlPlane::on_region(protocol::NodeId from, const protocol::RegionDeclaration& declaration,
+                             protocol::ControlFrames& out) {
+  const std::lock_guard lock(mutex_);
+  control_.on_region(from, declaration, protocol::Time{now_ns()}, out);
+  due_ns_.store(0, std::memory_order_relaxed);
+  changed_.notify_all();
+}
+
+std::uint64_t ControlPlane::tick(std::uint64_t now, protocol::ControlFrames& out) {
+  const std::lock_guard lock(mutex_);
+  membership_.members().without(membership_.self).for_each([&](protocol::NodeId node) {
+    const std::uint64_t heard = membership_.last_heard_ns[node.value].load(std::memory_order_relaxed);
+    if (heard != 0) control_.heard(node, protocol::Time{heard});
+  });
+  const std::uint64_t due = control_.tick(protocol::Time{now}, out).ns;
+  due_ns_.store(due, std::memory_order_relaxed);
+  changed_.notify_all();
+  return due;
+}
+
+bool ControlPlane::wait_until(Clock::time_point deadline,
+                              const std::function<bool(const protocol::Control&)>& done) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_until(lock, deadline, [&] { return done(control_); });
+}
+
+}  // namespace pagewire::dataplane

@@ -1,0 +1,41 @@
+#include "dataplane/doorbell.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "fault/setup_error.h"
+
+namespace pagewire::dataplane {
+
+Doorbell::Doorbell() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (fd_ < 0) {
+    throw fault::SetupError("making a doorbell", std::strerror(errno),
+                            "Raise the limit of open files (ulimit -n)");
+  }
+}
+
+Doorbell::~Doorbell() { close(fd_); }
+
+bool Doorbell::ring() {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (sleeping_.load(std::memory_order_relaxed) == 0 || sleeping_.exchange(0) == 0) return false;
+  const std::uint64_t one = 1;
+  return write(fd_, &one, sizeof(one)) == sizeof(one);
+}
+
+void Doorbell::arm() {
+  sleeping_.store(1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void Doorbell::disarm() {
+  // A ringer that took the 1 may not have written yet: then the next sleep ends at once, which harms nobody.
+  sleeping_.store(0, std::memory_order_relaxed);
+  std::uint64_t rung = 0;
+  [[maybe_unused]] const ssize_t read_bytes = read(fd_, &rung, sizeof(rung));
+}
+
+}  // namespace pagewire::dataplane

@@ -1,0 +1,39 @@
+// How a thread wakes a loop that sleeps, and costs next to nothing while the loop is awake.
+//
+// The hand-over, the same for every bell here (this one, and memif's between processes):
+//
+//     loop:   sleeping = 1 (A);  look for work once more (B);  poll(fd);  sleeping = 0;  drain the fd
+//     other:  put the work where the loop looks (C);  if sleeping (D) exchange it for 0 and make the fd
+//     readable
+//
+// A before B and C before D are ordered by sequentially consistent fences, so of the loads B and D at least
+// one sees the other side's store (Dekker): either the loop finds the work, or the other finds it asleep and
+// rings. The fd stays readable until it is drained, so a ring between B and poll() isn't lost. Only one of
+// several ringers writes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace pagewire::dataplane {
+
+class Doorbell {
+ public:
+  Doorbell();  // throws SetupError (no descriptor left)
+  ~Doorbell();
+  Doorbell(const Doorbell&) = delete;
+  Doorbell& operator=(const Doorbell&) = delete;
+
+  // Any thread, after it has put its work where the loop looks. True if the loop slept and is being woken.
+  bool ring();
+  // The loop: after arm() look for work once more, then poll fd() for input; then disarm().
+  void arm();
+  void disarm();
+  int fd() const { return fd_; }
+
+ private:
+  std::atomic<std::uint32_t> sleeping_{0};
+  int fd_ = -1;
+};
+
+}  // namespace pagewire::dataplane

@@ -1,0 +1,106 @@
+// Frames in: a ladder of checks, each with its counter, then the page's transition. Loop thread.
+#include <rte_mbuf.h>
+
+#include "dataplane/loop.h"
+
+namespace pagewire::dataplane {
+
+using protocol::Drop;
+
+void Loop::on_frame(rte_mbuf* frame) {
+  bool moved = false;
+  Drop drop = Drop::kTruncated;
+  if (frame->nb_segs == 1 && rte_pktmbuf_data_len(frame) > kEthernetBytes) {
+    const auto* payload = rte_pktmbuf_mtod_offset(frame, const std::byte*, kEthernetBytes);
+    const std::size_t payload_bytes = std::size_t{rte_pktmbuf_data_len(frame)} - kEthernetBytes;
+    const protocol::Parsed parsed = protocol::parse({payload, payload_bytes});
+    drop = parsed.drop != Drop::kNone ? parsed.drop : admit(parsed, frame, moved);
+  }
+  if (drop != Drop::kNone) counters_.dropped[static_cast<std::size_t>(drop)].add();
+  if (!moved) rte_pktmbuf_free(frame);
+}
+
+// R11, and whatever else makes a frame not ours.
+Drop Loop::admit(const protocol::Parsed& parsed, rte_mbuf* frame, bool& moved) {
+  Membership& membership = shared_.membership;
+  const protocol::Header& header = parsed.header;
+  if (header.cluster != membership.cluster) return Drop::kForeignCluster;
+  if (header.view != membership.view) return Drop::kWrongView;
+  if (header.sender == membership.self) return Drop::kOwnEcho;
+  if (header.sender.value >= membership.node_count) return Drop::kUnknownSender;
+  if (!header.to.contains(membership.self)) return Drop::kNotForUs;
+  const std::uint64_t known_boot = membership.boot_ids[header.sender.value].load(std::memory_order_relaxed);
+  const bool newer_life = header.type == protocol::kTypeBeat && header.boot_id > known_boot &&
+                          (known_boot == 0 || !membership.joined.load(std::memory_order_relaxed));
+  if (header.boot_id != known_boot && !newer_life) return Drop::kOldBootId;
+  const bool is_control = header.type == protocol::kTypeBeat || header.type == protocol::kTypeRegion;
+  const Drop drop = is_control ? admit_control(parsed, frame, moved) : admit_page(parsed, frame, moved);
+  if (drop == Drop::kNone && !moved) {
+    membership.last_heard_ns[header.sender.value].store(now_ns_, std::memory_order_relaxed);
+    port_.learn(static_cast<std::uint16_t>(options_.index), header.sender, frame);
+  }
+  return drop;
+}
+
+Drop Loop::admit_control(const protocol::Parsed& parsed, rte_mbuf* frame, bool& moved) {
+  if (options_.index != 0) {
+    moved = move_to(0, frame);
+    return moved ? Drop::kNone : Drop::kNoBuffer;
+  }
+  control_frames_.clear();
+  if (parsed.header.type == protocol::kTypeBeat) {
+    protocol::Beat beat;
+    const Drop drop = decode_body(parsed, beat);
+    if (drop != Drop::kNone) return drop;
+    shared_.control->on_beat(parsed.header.sender, parsed.header.boot_id, beat, control_frames_);
+  } else {
+    protocol::RegionDeclaration declaration;
+    const Drop drop = decode_body(parsed, declaration);
+    if (drop != Drop::kNone) return drop;
+    shared_.control->on_region(parsed.header.sender, declaration, control_frames_);
+  }
+  send_control(control_frames_);
+  return Drop::kNone;
+}
+
+Drop Loop::admit_page(const protocol::Parsed& parsed, rte_mbuf* frame, bool& moved) {
+  const protocol::Header& header = parsed.header;
+  if (header.type == 0 || header.type >= protocol::kMessageTypes) return Drop::kUnknownType;
+  if (header.page.region >= protocol::kRegionsMax) return Drop::kUnknownRegion;
+  RegionState* region = shared_.regions[header.page.region].load(std::memory_order_acquire);
+  if (region == nullptr) return Drop::kUnknownRegion;
+  if (header.page.index >= region->pages.size()) return Drop::kPageOutOfRange;
+  const std::uint32_t loop = loop_of(header.page.index, static_cast<std::uint32_t>(shared_.loops.size()));
+  if (loop != options_.index) {
+    moved = move_to(loop, frame);
+    return moved ? Drop::kNone : Drop::kNoBuffer;
+  }
+  protocol::Message message;
+  const Drop drop = decode_body(parsed, shared_.membership.node_count, message);
+  if (drop != Drop::kNone) return drop;
+  const PageAt at{.region = region, .index = header.page.index};
+  region->counters[options_.index].received_messages.add();
+  const std::byte* bytes = nullptr;
+  if (message.has_bytes) {
+    if (wants_bytes(shared_.view, ref(at), message)) {
+      const auto whole = reassembly_.add(header, message, parsed.fragment);
+      if (whole.empty()) return Drop::kNone;  // the others are on their way
+      bytes = whole.data();
+    } else if (header.fragment_offset != 0) {
+      return Drop::kNotExpected;  // the first fragment alone is answered (a doubled transfer is acknowledged
+                                  // again)
+    }
+  }
+  on_message(at, message, bytes);
+  return Drop::kNone;
+}
+
+// A frame that came in on another loop's queue (a port that does not keep queues).
+bool Loop::move_to(std::uint32_t loop, rte_mbuf* frame) {
+  Loop& other = *shared_.loops[loop];
+  if (!other.inbox_[options_.index]->try_push(frame)) return false;
+  other.wake();
+  return true;
+}
+
+}  // namespace pagewire::dataplane

@@ -1,0 +1,79 @@
+// Frames out: one message is one frame, or as many as its page needs on this port. Loop thread.
+#include <rte_mbuf.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "dataplane/loop.h"
+
+namespace pagewire::dataplane {
+
+void Loop::send_message(PageAt at, protocol::NodeSet to, const protocol::Message& message) {
+  std::array<std::byte, protocol::kBodyBytesMax> body_room;
+  const std::span<const std::byte> body(body_room.data(), protocol::encode_body(message, body_room));
+  protocol::Header header;
+  header.type = static_cast<std::uint8_t>(message.type);
+  header.page = protocol::PageId{at.region->id, at.index};
+  RegionCounters& counters = at.region->counters[options_.index];
+  counters.sent_messages[header.type].add();
+  if (!message.has_bytes) {
+    counters.sent_bytes.add(send_frame(to, header, body, {}));
+    return;
+  }
+  const std::byte* page = at.region->memory.service_view() + std::size_t{at.index} * protocol::kPageBytes;
+  const std::size_t overhead = kEthernetBytes + protocol::kHeaderBytes + body.size();
+  const std::size_t room = port_.frame_bytes_max() - overhead;
+  const std::size_t step = std::min<std::size_t>(
+      room / protocol::kFragmentUnitBytes * protocol::kFragmentUnitBytes, protocol::kPageBytes);
+  for (std::size_t offset = 0; offset < protocol::kPageBytes; offset += step) {
+    const std::size_t length = std::min(step, protocol::kPageBytes - offset);
+    header.fragment_offset = static_cast<std::uint16_t>(offset);
+    header.fragment_bytes = static_cast<std::uint16_t>(length);
+    counters.sent_bytes.add(send_frame(to, header, body, {page + offset, length}));
+  }
+}
+
+void Loop::send_control(const protocol::ControlFrames& frames) {
+  std::array<std::byte, protocol::kBodyBytesMax> body_room;
+  for (const protocol::ControlFrame& frame : frames.all()) {
+    protocol::Header header;
+    header.type = frame.is_region ? protocol::kTypeRegion : protocol::kTypeBeat;
+    const std::size_t length =
+        frame.is_region ? encode_body(frame.region, body_room) : encode_body(frame.beat, body_room);
+    send_frame(frame.to, header, {body_room.data(), length}, {});
+  }
+}
+
+// The bytes of the frame, or 0 if there was no buffer for it.
+std::size_t Loop::send_frame(protocol::NodeSet to, protocol::Header header, std::span<const std::byte> body,
+                             std::span<const std::byte> fragment) {
+  const auto queue = static_cast<std::uint16_t>(options_.index);
+  rte_mbuf* frame = rte_pktmbuf_alloc(port_.pool(queue));
+  if (frame == nullptr) {
+    counters_.no_mbuf.add();
+    return 0;
+  }
+  const std::size_t total = kEthernetBytes + protocol::kHeaderBytes + body.size() + fragment.size();
+  auto* bytes = reinterpret_cast<std::byte*>(rte_pktmbuf_append(frame, static_cast<std::uint16_t>(total)));
+  if (bytes == nullptr) {  // the port's pools have room for kFrameRoomBytes
+    rte_pktmbuf_free(frame);
+    counters_.no_mbuf.add();
+    return 0;
+  }
+  header.cluster = shared_.membership.cluster;
+  header.view = shared_.membership.view;
+  header.sender = shared_.membership.self;
+  header.to = to;
+  header.boot_id = shared_.membership.boot_id;
+  header.packet_number = packet_number_++;
+  std::byte* at = bytes + kEthernetBytes;
+  protocol::encode_header(header, body.size(), {at, protocol::kHeaderBytes});
+  std::memcpy(at + protocol::kHeaderBytes, body.data(), body.size());
+  if (!fragment.empty()) {
+    std::memcpy(at + protocol::kHeaderBytes + body.size(), fragment.data(), fragment.size());
+  }
+  port_.send(queue, to, frame);
+  return total;
+}
+
+}  // namespace pagewire::dataplane

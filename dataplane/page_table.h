@@ -1,0 +1,76 @@
+// The page table of one region: what this node knows of each page, in an oneTBB container. The page's loop
+// alone writes an entry; anybody reads its published word, lock-free, at any time.
+//
+// The container is concurrent_vector: pages are numbered densely, so a look-up is two loads, entries never
+// move, and a page costs its entry and nothing more. `bench/page_table` measures it beside the hash maps.
+#pragma once
+
+#include <tbb/concurrent_vector.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "protocol/page.h"
+
+namespace pagewire::dataplane {
+
+// What a loop publishes of a page after each transition. One word, so that a reader sees one moment.
+struct PageSummary {
+  protocol::Permission permission = protocol::Permission::kInvalid;
+  bool owner = false;
+  bool under_way = false;  // a round is open
+  protocol::NodeId hint{};
+  std::uint32_t version = 0;  // the low 32 bits
+};
+
+class PageSlot {
+ public:
+  explicit PageSlot(const protocol::PageEntry& initial) : entry_(initial) { publish(); }
+  PageSlot(const PageSlot& other) : entry_(other.entry_) { publish(); }  // while the table is filled
+  PageSlot& operator=(const PageSlot&) = delete;
+
+  protocol::PageEntry& entry() { return entry_; }  // the page's loop only
+
+  void publish() {
+    const std::uint64_t word = static_cast<std::uint64_t>(entry_.permission) | (entry_.owner ? 4U : 0U) |
+                               (entry_.round != protocol::kNoRound ? 8U : 0U) |
+                               static_cast<std::uint64_t>(entry_.hint.value) << 8 |
+                               (entry_.version.value & 0xffffffff) << 32;
+    published_.store(word, std::memory_order_release);
+  }
+  PageSummary summary() const {
+    const std::uint64_t word = published_.load(std::memory_order_acquire);
+    return PageSummary{.permission = static_cast<protocol::Permission>(word & 3),
+                       .owner = (word & 4) != 0,
+                       .under_way = (word & 8) != 0,
+                       .hint = protocol::NodeId{static_cast<std::uint8_t>(word >> 8)},
+                       .version = static_cast<std::uint32_t>(word >> 32)};
+  }
+
+ private:
+  protocol::PageEntry entry_;
+  std::atomic<std::uint64_t> published_{0};
+};
+static_assert(sizeof(PageSlot) <= 128);
+
+class PageTable {
+ public:
+  // Fills it with `initial(index)` for each page; one thread, before anybody else looks.
+  template <typename Initial>
+  PageTable(std::size_t page_count, Initial&& initial) {
+    slots_.reserve(page_count);
+    for (std::size_t i = 0; i < page_count; ++i) slots_.emplace_back(initial(i));
+  }
+
+  std::size_t size() const { return slots_.size(); }
+  PageSlot& operator[](std::size_t page) { return slots_[page]; }
+  const PageSlot& operator[](std::size_t page) const { return slots_[page]; }
+  // Of real memory: the vector's last segment is larger, but nobody touches what is not filled.
+  std::size_t memory_bytes() const { return slots_.size() * sizeof(PageSlot); }
+
+ private:
+  tbb::concurrent_vector<PageSlot> slots_;
+};
+
+}  // namespace pagewire::dataplane
