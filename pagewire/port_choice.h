@@ -1,0 +1,25 @@
+// From a node's description to its port; not installed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "dataplane/port.h"
+#include "pagewire/config.h"
+
+namespace pagewire {
+
+// Names the cluster on the wire.
+std::uint32_t cluster_number(const std::string& name);
+
+struct OpenedPort {
+  std::unique_ptr<dataplane::Port> port;
+  std::size_t pool_bytes = 0;  // of its mbufs
+};
+
+// Starts EAL if need be and opens the port of config.node. Throws fault::SetupError.
+OpenedPort open_port(const Config& config);
+
+}  // namespace pagewire

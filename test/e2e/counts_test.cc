@@ -1,0 +1,58 @@
+// Exact counts, a lock, and a large region, through real processes over memif.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "test/e2e/cluster.h"
+
+namespace pagewire::e2e {
+namespace {
+
+constexpr std::uint64_t kAdds = 200'000;
+
+void expect_exact(const std::vector<Finished>& nodes, std::uint64_t total) {
+  for (const Finished& node : nodes) {
+    EXPECT_EQ(node.exit_code, 0) << node.output;
+    EXPECT_EQ(node.at("total"), total) << node.output;
+  }
+}
+
+void count_together(const std::string& layout, int loops) {
+  Cluster cluster("counts", 3,
+                  {"--count", std::to_string(kAdds), "--layout", layout, "--loops", std::to_string(loops)});
+  expect_exact(cluster.finish_all(120), 3 * kAdds);
+}
+
+TEST(Counts, one_atomic__one_loop) { count_together("one", 1); }
+TEST(Counts, one_atomic__two_loops) { count_together("one", 2); }
+TEST(Counts, atomics_on_one_page__one_loop) { count_together("page", 1); }
+TEST(Counts, atomics_on_one_page__two_loops) { count_together("page", 2); }
+TEST(Counts, atomics_on_64_pages__one_loop) { count_together("pages", 1); }
+TEST(Counts, atomics_on_64_pages__two_loops) { count_together("pages", 2); }
+
+void lock_together(const std::string& layout, std::uint64_t entries) {
+  Cluster cluster("peterson", 2, {"--count", std::to_string(entries), "--layout", layout});
+  for (const Finished& node : cluster.finish_all(150)) {
+    EXPECT_EQ(node.exit_code, 0) << node.output;
+    EXPECT_EQ(node.at("violations"), 0u) << node.output;
+    EXPECT_EQ(node.at("total"), 2 * entries) << node.output;
+  }
+}
+
+TEST(Peterson, all_on_one_page) { lock_together("page", 100'000); }
+TEST(Peterson, each_word_on_its_page) { lock_together("pages", 10'000); }
+
+TEST(BigRegion, is_right_and_costs_its_bytes_once) {
+  constexpr std::uint64_t kMegabytes = 64;
+  Cluster cluster("big", 3, {"--count", std::to_string(kMegabytes)});
+  for (const Finished& node : cluster.finish_all(120)) {
+    EXPECT_EQ(node.exit_code, 0) << node.output;
+    EXPECT_EQ(node.at("wrong"), 0u) << node.output;
+    EXPECT_LE(node.at("page_table_bytes"), (kMegabytes << 20) / 4096 * 128) << node.output;
+    EXPECT_GT(node.at("fixed_bytes"), 0u) << node.output;
+  }
+}
+
+}  // namespace
+}  // namespace pagewire::e2e
