@@ -12,6 +12,7 @@
 #include <ctime>
 
 #include "dataplane/eal.h"
+#include "fault/short_slice.h"
 
 namespace pagewire::dataplane {
 
@@ -46,6 +47,7 @@ Loop::~Loop() {
 
 void Loop::run() {
   const LoopThreadRegistration registration;
+  fault::ask_for_short_slices();
   while (!stop_.load(std::memory_order_relaxed)) {
     now_ns_ = now_ns();
     bool worked = receive();

@@ -120,6 +120,7 @@ class Loop {
   void on_round_expired(std::uint16_t round);
   void carry_out(PageAt at, std::uint16_t round_before, const std::byte* bytes);
   void carry_out_one(PageAt at, const protocol::Effect& effect, const std::byte* bytes);
+  [[noreturn]] static void broken_invariant(PageAt at, const char* what);
   void resumed(PageAt at, std::uint16_t round_before);
   void count_hand_over(std::uint16_t round);
   protocol::PageRef ref(PageAt at);

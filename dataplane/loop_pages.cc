@@ -1,5 +1,6 @@
 // Faults, messages and time-outs of pages: call the protocol, carry its effects out in order. Loop thread.
-#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "dataplane/loop.h"
@@ -87,6 +88,22 @@ void Loop::on_round_expired(std::uint16_t round) {
   carry_out(at, round, nullptr);
 }
 
+// Data that nobody could trust any more is worse than an end: says what it was and aborts.
+void Loop::broken_invariant(PageAt at, const char* what) {
+  const protocol::PageEntry& entry = at.region->pages[at.index].entry();
+  std::fprintf(stderr,
+               "pagewire: broken invariant: %s: region %u page %u: permission %d owner %d hint %u epoch %llu "
+               "version %llu "
+               "floor %llu data version %llu copyset %llx round %u\n",
+               what, at.region->id, at.index, static_cast<int>(entry.permission), entry.owner ? 1 : 0,
+               entry.hint.value, static_cast<unsigned long long>(entry.epoch.value),
+               static_cast<unsigned long long>(entry.version.value),
+               static_cast<unsigned long long>(entry.floor.value),
+               static_cast<unsigned long long>(entry.data_version.value),
+               static_cast<unsigned long long>(entry.copyset.bits()), entry.round);
+  std::abort();
+}
+
 void Loop::carry_out(PageAt at, std::uint16_t round_before, const std::byte* bytes) {
   bool mapped = false;
   for (const Effect& effect : effects_.all()) {
@@ -118,6 +135,7 @@ void Loop::carry_out_one(PageAt at, const Effect& effect, const std::byte* bytes
   fault::RegionMemory& memory = at.region->memory;
   switch (effect.kind) {
     case Effect::Kind::kInstall:
+      if (bytes == nullptr) broken_invariant(at, "bytes to install, but none came");
       std::memcpy(memory.service_view() + std::size_t{at.index} * protocol::kPageBytes, bytes,
                   protocol::kPageBytes);
       return;

@@ -23,6 +23,7 @@
 #include "fault/descriptor.h"
 #include "fault/errno_text.h"
 #include "fault/setup_error.h"
+#include "fault/short_slice.h"
 #include "fault/userfaultfd_api.h"
 
 namespace pagewire::fault {
@@ -107,6 +108,7 @@ struct FaultThread::State {
 // into force.
 void FaultThread::State::run() {
   ::pthread_setname_np(::pthread_self(), kThreadName);
+  ask_for_short_slices();
   while (take_over()) {
     wait_for_faults();
     for (std::size_t i = 0; i < watched.size(); ++i) {
