@@ -41,7 +41,7 @@ Outcome Transition::fault(Access access) {
     return Outcome::kDone;
   }
   const Stage at = stage();
-  if (at == Stage::kFree || at == Stage::kHolding) {
+  if (at == Stage::kFree || at == Stage::kHolding || at == Stage::kHandingOver) {
     if (page_.owner) return fault_as_owner(access);
     if (!take_round(true)) return Outcome::kBusy;
   }
@@ -279,7 +279,9 @@ void Transition::arm_retry() {
 
 bool Transition::take_round(bool local) {
   if (has_round()) {
-    if (local) rounds_.set_local(page_.round, true);
+    if (!local || round().local) return true;
+    if (!rounds_.has_local_share()) return false;
+    rounds_.set_local(page_.round, true);
     return true;
   }
   page_.round = rounds_.take(id_, local);

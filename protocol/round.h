@@ -81,7 +81,8 @@ class Rounds {
   void give_back(std::uint16_t index);
   // The round no longer serves a fault of this node alone.
   void set_local(std::uint16_t index, bool local);
-  bool has_room_for_local() const { return local_count_ < local_max_ && free_ != kNoRound; }
+  bool has_local_share() const { return local_count_ < local_max_; }
+  bool has_room_for_local() const { return has_local_share() && free_ != kNoRound; }
 
   Round& operator[](std::uint16_t index) { return rounds_[index]; }
   const Round& operator[](std::uint16_t index) const { return rounds_[index]; }
