@@ -1,0 +1,234 @@
+#include "test/model/cell.h"
+
+#include <cstdlib>
+#include <span>
+
+namespace pagewire::model {
+namespace {
+
+using protocol::Access;
+using protocol::allows;
+using protocol::Deferred;
+using protocol::Effect;
+using protocol::Effects;
+using protocol::GrantedList;
+using protocol::initial_entry;
+using protocol::initial_owner;
+using protocol::kDeferredMax;
+using protocol::kNever;
+using protocol::kNoRound;
+using protocol::NodeId;
+using protocol::NodeSet;
+using protocol::Outcome;
+using protocol::PageEntry;
+using protocol::PageId;
+using protocol::PageRef;
+using protocol::Permission;
+using protocol::Round;
+using protocol::Rounds;
+using protocol::Stage;
+using protocol::Time;
+using protocol::View;
+
+constexpr Time kNow{1'000'000};
+constexpr Time kExpired{500'000};      // any armed deadline: a time-out may come at any time
+constexpr std::uint64_t kHoldNs = 10;  // any hold: kNow + 10 until a step says that it is over
+
+View view_of(const Bounds& bounds, NodeId self) {
+  View view;
+  view.self = self;
+  view.members = NodeSet::first(bounds.nodes);
+  view.grace_ns = bounds.grace ? 1 : 0;
+  view.hold_ns = bounds.hold ? kHoldNs : 0;
+  return view;
+}
+
+// The node's pool as it was, with the same free places; indices do not matter to anybody.
+struct Pool {
+  Pool(const Bounds& bounds, NodeCell& cell)
+      : storage(bounds.rounds), deadlines(bounds.rounds), rounds(storage, deadlines) {
+    for (std::uint8_t p = 0; p < bounds.pages; ++p) {
+      PageCell& page = cell.pages[p];
+      if (page.entry.round == kNoRound) continue;
+      const std::uint16_t index = rounds.take(PageId{0, p}, false);
+      if (index == kNoRound) std::abort();
+      rounds.set_local(index, page.round.local);
+      rounds[index] = page.round;
+      if (page.armed)
+        rounds.arm(index, page.round.stage == Stage::kHolding ? page.entry.hold_until : kExpired);
+      page.entry.round = index;
+    }
+  }
+  std::vector<Round> storage;
+  std::vector<Time> deadlines;
+  Rounds rounds;
+};
+
+// Puts the pool's rounds back into the cell, without what only concerns time.
+const char* normalise(const Bounds& bounds, Pool& pool, NodeCell& cell) {
+  const char* complaint = nullptr;
+  std::size_t in_use = 0;
+  std::size_t own = 0;  // rounds that go on until another node answers
+  for (std::uint8_t p = 0; p < bounds.pages; ++p) {
+    PageCell& page = cell.pages[p];
+    page.entry.hold_until = page.entry.hold_until > kNow ? kNow.after(kHoldNs) : Time{};
+    page.armed = page.entry.round != kNoRound;
+    page.round = Round{};
+    if (!page.armed) continue;
+    ++in_use;
+    const std::uint16_t index = page.entry.round;
+    page.round = pool.rounds[index];
+    page.round.attempts = 0;
+    for (std::size_t i = page.round.deferred_count; i < kDeferredMax; ++i)
+      page.round.deferred[i] = Deferred{};
+    page.entry.round = 0;
+    if (page.round.stage == Stage::kRequesting || page.round.stage == Stage::kCollecting) ++own;
+    if (page.round.stage == Stage::kFree || page.round.page != PageId{0, p})
+      complaint = "POOL: a round that is not the page's";
+    if (pool.rounds.deadline(index) == kNever) complaint = "POOL: a round that no time-out ends";
+    if (pool.rounds.next_deadline() > pool.rounds.deadline(index))
+      complaint = "POOL: a deadline that nobody looks at";
+  }
+  if (own > bounds.rounds - (bounds.rounds + 3) / 4)
+    complaint = "POOL: own requests fill the reserve for others";
+  if (in_use != pool.rounds.in_use()) complaint = "POOL: a round was lost";
+  return complaint;
+}
+
+bool wants(const PageCell& page, Access access) {
+  if (page.entry.round == kNoRound) return false;
+  return access == Access::kRead ? page.round.wants_read : page.round.wants_write;
+}
+
+bool raised_or_woke(const Effects& effects) {
+  for (const auto& effect : effects.all()) {
+    if (effect.kind == Effect::Kind::kWake || effect.kind == Effect::Kind::kMapRead ||
+        effect.kind == Effect::Kind::kMapWrite || effect.kind == Effect::Kind::kUnprotect) {
+      return true;
+    }
+  }
+  return false;
+}
+
+const char* check_monotonic(const PageEntry& before, const PageEntry& after) {
+  if (after.version < before.version) return "I5: version fell";
+  if (after.epoch < before.epoch) return "I5: epoch fell";
+  if (after.floor < before.floor) return "I5: floor fell";
+  if (after.last_transaction < before.last_transaction) return "I5: transaction fell";
+  if (after.permission != Permission::kInvalid && after.version < after.floor)
+    return "R5: holds a copy below its floor";
+  return nullptr;
+}
+
+bool is_possible(const NodeCell& cell, const Action& action) {
+  const PageCell& page = cell.pages[action.page];
+  switch (action.kind) {
+    case Action::Kind::kReadFault:
+      return !allows(page.entry.permission, Access::kRead) && !wants(page, Access::kRead);
+    case Action::Kind::kWriteFault:
+      return !allows(page.entry.permission, Access::kWrite) && !wants(page, Access::kWrite);
+    case Action::Kind::kTimeout:
+      return page.armed && (page.round.stage != Stage::kHolding || page.entry.hold_until == Time{});
+    case Action::Kind::kHoldOver:
+      return page.entry.hold_until != Time{};
+    case Action::Kind::kForget:
+      return page.entry.owner && page.entry.granted != GrantedList{};
+    case Action::Kind::kStore:
+      return page.memory.mapping == Permission::kWrite;
+    case Action::Kind::kDeliver:
+      return true;
+    case Action::Kind::kLoseAll:
+      break;
+  }
+  return false;
+}
+
+// The steps that need no transition.
+bool take_plain_step(NodeCell& cell, const Action& action) {
+  PageCell& page = cell.pages[action.page];
+  switch (action.kind) {
+    case Action::Kind::kHoldOver:
+      page.entry.hold_until = Time{};
+      return true;
+    case Action::Kind::kForget:
+      page.entry.granted = GrantedList{};
+      return true;
+    case Action::Kind::kStore:
+      page.memory.value = action.value;
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+NodeCell initial_cell(const Bounds& bounds, NodeId self) {
+  NodeCell cell;
+  cell.self = self;
+  for (std::uint32_t p = 0; p < bounds.pages; ++p) {
+    const NodeId owner = initial_owner(bounds.placement, NodeId{0}, bounds.nodes, p, bounds.pages);
+    cell.pages[p].entry = initial_entry(self, owner, bounds.placement);
+  }
+  return cell;
+}
+
+Step take_step(const Bounds& bounds, const NodeCell& before, const Action& action) {
+  Step step;
+  if (!is_possible(before, action)) return step;
+  step.possible = true;
+  step.after = before;
+  if (take_plain_step(step.after, action)) return step;
+
+  const View view = view_of(bounds, before.self);
+  Pool pool(bounds, step.after);
+  PageCell& page = step.after.pages[action.page];
+  const PageRef ref{PageId{0, action.page}, page.entry, pool.rounds};
+  Effects effects;
+  Handled handled;
+  switch (action.kind) {
+    case Action::Kind::kReadFault:
+    case Action::Kind::kWriteFault: {
+      const PageEntry entry = page.entry;
+      const Access access = action.kind == Action::Kind::kReadFault ? Access::kRead : Access::kWrite;
+      if (on_fault(view, ref, access, kNow, effects) == Outcome::kBusy) {
+        step.possible = false;
+        if (!(entry == page.entry) || !effects.empty())
+          step.complaint = "BUSY: something changed all the same";
+        return step;
+      }
+      break;
+    }
+    case Action::Kind::kTimeout:
+      on_timeout(view, ref, kNow, effects);
+      break;
+    default:
+      handled.message = &action.envelope->message;
+      handled.value = action.envelope->value;
+      handled.wanted_bytes = wants_bytes(view, ref, *handled.message);
+      on_message(view, ref, *handled.message, kNow, effects);
+  }
+  step.complaint = carry_out(view, page.entry, effects, handled, page.memory,
+                             [&](const Effect& effect, std::uint8_t value) {
+                               effect.to.for_each([&](NodeId to) {
+                                 step.sent.push_back(Envelope{to.value, action.page, value, effect.message});
+                               });
+                             });
+  step.let_on = raised_or_woke(effects);
+  const char* pool_complaint = normalise(bounds, pool, step.after);
+  if (step.complaint == nullptr) step.complaint = pool_complaint;
+  return step;
+}
+
+const char* check_step(const NodeCell& before, const Action& action, const Step& step) {
+  if (step.complaint != nullptr || !step.possible) return step.complaint;
+  const PageCell& was = before.pages[action.page];
+  const PageCell& is = step.after.pages[action.page];
+  for (const Access access : {Access::kRead, Access::kWrite}) {
+    if (wants(was, access) && !wants(is, access) && !step.let_on)
+      return "WAITERS: a thread that waits was forgotten";
+  }
+  return check_monotonic(was.entry, is.entry);
+}
+
+}  // namespace pagewire::model

@@ -1,0 +1,97 @@
+// One node of the explored cluster as a value: its entries, its rounds, its bytes; and one step of it, taken
+// by the real transition functions. Plain functions, any thread.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "protocol/core.h"
+#include "test/model/carry_out.h"
+
+namespace pagewire::model {
+
+inline constexpr std::size_t kPagesMax = 4;
+
+// How large a cluster is explored, and how far.
+struct Bounds {
+  std::uint32_t nodes = 3;
+  std::uint32_t pages = 1;
+  std::uint32_t faults = 3;   // accesses asked for in total
+  std::uint32_t stores = 2;   // stores to each page in total
+  std::uint32_t forgets = 0;  // how often an owner may lose its list of granted requests
+  std::uint32_t rounds = 4;   // each node's pool
+  bool grace =
+      false;          // a new owner waits for promises before it asks for them (as long as no time-out comes)
+  bool hold = false;  // what arrives is held until a step of its own says that the time is over
+  bool losses = true;  // once, all that is on its way may be lost: I6 then rests on repeats alone
+  protocol::Placement placement = protocol::Placement::kOneNode;  // node 0
+  std::size_t states_max = 40'000'000;
+};
+
+// A page at a node. What only concerns time is normalised away: a deadline is armed or not, a hold is on or
+// not.
+struct PageCell {
+  protocol::PageEntry entry;  // entry.round: 0 or kNoRound
+  protocol::Round round;
+  bool armed = false;
+  Memory memory;
+};
+
+struct NodeCell {
+  protocol::NodeId self{};
+  std::array<PageCell, kPagesMax> pages{};
+};
+
+// A message on its way to one node.
+struct Envelope {
+  std::uint8_t to = 0;
+  std::uint8_t page = 0;
+  std::uint8_t value = 0;  // the bytes, if message.has_bytes
+  protocol::Message message{};
+};
+
+struct Action {
+  enum class Kind : std::uint8_t {
+    kReadFault,
+    kWriteFault,
+    kTimeout,
+    kHoldOver,
+    kForget,
+    kStore,
+    kDeliver,
+    kLoseAll
+  };
+  Kind kind = Kind::kReadFault;
+  std::uint8_t page = 0;
+  std::uint8_t value = 0;              // kStore
+  const Envelope* envelope = nullptr;  // kDeliver
+};
+
+struct Step {
+  bool possible = false;            // false: nothing of the kind can happen in this state
+  const char* complaint = nullptr;  // what this step alone breaks
+  bool let_on = false;              // threads that wait for the page go on or try again
+  NodeCell after{};
+  std::vector<Envelope> sent{};
+};
+
+NodeCell initial_cell(const Bounds& bounds, protocol::NodeId self);
+// Runs the transition and carries its effects out; complains if the mapping or the pool does not go with
+// them.
+Step take_step(const Bounds& bounds, const NodeCell& before, const Action& action);
+// I5, R5, and that nobody who waits is forgotten: whatever one step of one node must keep. Complaint or
+// nullptr.
+const char* check_step(const NodeCell& before, const Action& action, const Step& step);
+
+// All of a cell or envelope as bytes: equal if and only if the values are equal.
+std::string encode(const Bounds& bounds, const NodeCell& cell);
+std::string encode(const Envelope& envelope);
+
+std::string describe(const Envelope& envelope);
+std::string describe(const Bounds& bounds, const NodeCell& cell);
+std::string describe(const Action& action, protocol::NodeId self);
+
+}  // namespace pagewire::model
