@@ -4,10 +4,10 @@
 
 They take what cc_library, cc_binary and cc_test take. Besides:
   * who includes rte_* names @system//:dpdk in deps; that brings `-include rte_config.h`;
-  * NAME.tidy runs clang-tidy on each of the target's own files (that of a test is tagged `long`); tidy = False: none;
+  * NAME.tidy runs clang-tidy on each of the target's own files (that of a test is tagged `slow`); tidy = False: none;
   * pagewire_test links gtest's main unless main = False.
 
-Tags that tests use: `exclusive` for several processes or for times, `long` for what ./run test --long alone runs,
+Tags that tests use: `exclusive` for several processes or for times, `slow` for what ./run test --long alone runs,
 no_asan, no_ubsan, no_tsan for what cannot run under one of them.
 """
 
@@ -65,4 +65,4 @@ def pagewire_test(name, deps = [], copts = [], main = True, tidy = True, **kwarg
     )
 
     # gtest's headers take clang-tidy some seconds a file.
-    _add_tidy(name, tidy, ["long", "tidy_of_test"])
+    _add_tidy(name, tidy, ["slow", "tidy_of_test"])
