@@ -1,4 +1,5 @@
-// Buckets of latencies: every value has one, none is wider than promised, and quantiles are right to its width.
+// Buckets of latencies: every value has one, none is wider than promised, and quantiles are right to its
+// width.
 #include "dataplane/histogram.h"
 
 #include <gtest/gtest.h>
@@ -69,7 +70,8 @@ TEST(HistogramSnapshot, quantile_ns__without_records) {
 TEST(HistogramSnapshot, quantile_ns__of_one_record_is_that_record) {
   const auto histogram = std::make_unique<Histogram>();
   histogram->record(12'345);
-  for (const double share : {0.0, 0.5, 0.99, 1.0}) EXPECT_EQ(snapshot_of(*histogram).quantile_ns(share), 12'345U);
+  for (const double share : {0.0, 0.5, 0.99, 1.0})
+    EXPECT_EQ(snapshot_of(*histogram).quantile_ns(share), 12'345U);
 }
 
 TEST(HistogramSnapshot, quantile_ns__against_sorted_values) {

@@ -1,5 +1,6 @@
-// A real engine and, on the other port, frames written by hand: whatever fails a check is counted by its reason, dropped,
-// and changes nothing; and nothing that comes off the wire, forged by a member or not, brings the process down.
+// A real engine and, on the other port, frames written by hand: whatever fails a check is counted by its
+// reason, dropped, and changes nothing; and nothing that comes off the wire, forged by a member or not,
+// brings the process down.
 #include <gtest/gtest.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -8,11 +9,12 @@
 #include <array>
 #include <cstring>
 #include <optional>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "protocol/wire.h"
+#include "test/dataplane/hand_made_node.h"
+#include "test/dataplane/random_frames.h"
 #include "test/dataplane/ring_cluster.h"
 
 namespace pagewire::dataplane {
@@ -32,120 +34,13 @@ using protocol::PageEntry;
 using protocol::Permission;
 using protocol::RegionDeclaration;
 using protocol::Version;
+using test::Bytes;
 using test::eventually;
-using Bytes = std::vector<std::byte>;
+using test::HandMadeNode;
+using test::RandomFrames;
 
 constexpr std::size_t kPages = 40;
-constexpr std::uint64_t kBootId = 5'000'000;
 constexpr std::size_t kDrops = static_cast<std::size_t>(Drop::kCount);
-
-// Node 1 of 2, played by the test's thread on its port.
-class HandMadeNode {
- public:
-  HandMadeNode(std::unique_ptr<Port> port, const EngineOptions& engine) : port_(std::move(port)) {
-    header_.cluster = engine.cluster;
-    header_.view = 1;
-    header_.sender = NodeId{1};
-    header_.to = NodeSet::of(NodeId{0});
-    header_.boot_id = kBootId;
-    protocol::ControlSettings settings;
-    settings.self = NodeId{1};
-    settings.members = NodeSet::first(2);
-    settings.region_base = engine.region_base;
-    settings.loop_count = static_cast<std::uint32_t>(engine.loop_cores.size());
-    control_.emplace(settings, protocol::Time{now_ns()});
-  }
-
-  Port& port() { return *port_; }
-  protocol::Control& control() { return *control_; }
-  const Header& header() const { return header_; }
-  void set_boot_id(std::uint64_t boot_id) { header_.boot_id = boot_id; }
-
-  Header page_header(MessageType type, std::uint32_t page) const {
-    Header header = header_;
-    header.type = static_cast<std::uint8_t>(type);
-    header.page = {.region = region_, .index = page};
-    return header;
-  }
-  void set_region(std::uint32_t region) { region_ = region; }
-
-  template <typename Body>
-  Bytes frame(Header header, const Body& body, std::span<const std::byte> fragment = {}) const {
-    Bytes payload(kHeaderBytes + protocol::kBodyBytesMax);
-    const std::size_t body_bytes = encode_body(body, std::span(payload).subspan(kHeaderBytes));
-    header.fragment_bytes = static_cast<std::uint16_t>(fragment.size());
-    encode_header(header, body_bytes, payload);
-    payload.resize(kHeaderBytes + body_bytes);
-    payload.insert(payload.end(), fragment.begin(), fragment.end());
-    return payload;
-  }
-
-  // False if there was no room for it now.
-  bool try_send(std::span<const std::byte> payload, std::uint16_t queue = 0) {
-    rte_mbuf* const frame = rte_pktmbuf_alloc(port_->pool(queue));
-    if (frame == nullptr) return false;
-    char* const data = rte_pktmbuf_append(frame, static_cast<std::uint16_t>(kEthernetBytes + payload.size()));
-    if (!payload.empty()) std::memcpy(data + kEthernetBytes, payload.data(), payload.size());
-    port_->send(queue, NodeSet::of(NodeId{0}), frame);
-    return true;
-  }
-  void send(std::span<const std::byte> payload, std::uint16_t queue = 0) {
-    ASSERT_TRUE(try_send(payload, queue));
-    port_->flush(queue);
-  }
-
-  // Takes what has come: control frames go to our control, page messages are kept. Answers, and says what is due.
-  void step() {
-    std::array<rte_mbuf*, 32> frames{};
-    protocol::ControlFrames out;
-    for (std::uint16_t queue = 0; queue < port_->queue_count(); ++queue) {
-      const std::uint16_t count = port_->receive(queue, frames);
-      for (std::uint16_t i = 0; i < count; ++i) {
-        take(frames[i], out);
-        rte_pktmbuf_free(frames[i]);
-      }
-    }
-    if (!silent_) control_->tick(protocol::Time{now_ns()}, out);
-    for (const protocol::ControlFrame& frame : out.all()) {
-      if (silent_) break;
-      Header header = header_;
-      header.type = frame.is_region ? protocol::kTypeRegion : protocol::kTypeBeat;
-      send(frame.is_region ? this->frame(header, frame.region) : this->frame(header, frame.beat));
-    }
-  }
-  // From here on it says nothing of its own.
-  void be_silent() { silent_ = true; }
-
-  struct Received {
-    Header header;
-    Message message;
-  };
-  std::vector<Received> received;
-
- private:
-  void take(rte_mbuf* frame, protocol::ControlFrames& out) {
-    const auto* payload = rte_pktmbuf_mtod_offset(frame, const std::byte*, kEthernetBytes);
-    const protocol::Parsed parsed = protocol::parse({payload, std::size_t{frame->data_len} - kEthernetBytes});
-    if (parsed.drop != Drop::kNone) return;
-    const protocol::Time now{now_ns()};
-    Beat beat;
-    RegionDeclaration region;
-    Message message;
-    if (parsed.header.type == protocol::kTypeBeat) {
-      if (decode_body(parsed, beat) == Drop::kNone) control_->on_beat(parsed.header.sender, beat, now, out);
-    } else if (parsed.header.type == protocol::kTypeRegion) {
-      if (decode_body(parsed, region) == Drop::kNone) control_->on_region(parsed.header.sender, region, now, out);
-    } else if (decode_body(parsed, 2, message) == Drop::kNone && received.size() < 10'000) {
-      received.push_back({parsed.header, message});
-    }
-  }
-
-  std::unique_ptr<Port> port_;
-  std::optional<protocol::Control> control_;
-  Header header_;
-  std::uint32_t region_ = 0;
-  bool silent_ = false;
-};
 
 struct Snapshot {
   std::vector<PageEntry> entries;
@@ -176,20 +71,24 @@ class Hostile : public ::testing::Test {
     return engine_->control().with([](protocol::Control& state) { return state.joined(); });
   }
 
-  // The region on both sides; then pages of every kind at node 0: its own written ones, others', a read copy of page 1.
+  // The region on both sides; then pages of every kind at node 0: its own written ones, others', a read copy
+  // of page 1.
   void serve() {
     using State = protocol::Control::RegionState;
     RegionDeclaration wanted;
     wanted.set_name("grid");
     wanted.bytes = kPages * kPageBytes;
     const std::size_t theirs = peer_->control().declare(wanted);
-    const std::size_t slot = engine_->control().change([&](protocol::Control& state) { return state.declare(wanted); });
+    const std::size_t slot =
+        engine_->control().change([&](protocol::Control& state) { return state.declare(wanted); });
     const auto reached = [&](State least) {
       return peer_->control().region_state(theirs) >= least &&
-             engine_->control().with([&](protocol::Control& state) { return state.region_state(slot) >= least; });
+             engine_->control().with(
+                 [&](protocol::Control& state) { return state.region_state(slot) >= least; });
     };
     ASSERT_TRUE(step_until([&] { return reached(State::kAgreed); }));
-    region_ = &engine_->serve(engine_->control().with([&](protocol::Control& state) { return state.region(slot); }));
+    region_ = &engine_->serve(
+        engine_->control().with([&](protocol::Control& state) { return state.region(slot); }));
     engine_->control().change([&](protocol::Control& state) { return state.set_active(slot), true; });
     peer_->control().set_active(theirs);
     ASSERT_TRUE(step_until([&] { return reached(State::kAllActive); }));
@@ -330,24 +229,35 @@ TEST_F(Hostile, good_frames__do_change_something) {  // or the others would prov
   EXPECT_EQ(drop_count(), 0U);
 }
 
-TEST_F(Hostile, bad_frames__are_counted_by_reason_and_change_nothing) {
-  start();
-  ASSERT_NO_FATAL_FAILURE(join());
-  ASSERT_NO_FATAL_FAILURE(serve());
-  const Message request = valid_message(MessageType::kWriteRequest);
-  const Message reply = valid_message(MessageType::kCopyReply);
-  const Bytes page(kPageBytes, std::byte{0xee});
-  const auto header_with = [&](auto&& change) {  // a write request for page 2, which is ours: it would be handed over
+// With the region served, and what bad frames are made of: a write request for page 2, which would be handed
+// over, and a reply with bytes.
+class HostileFrames : public Hostile {
+ protected:
+  void SetUp() override {
+    start();
+    ASSERT_NO_FATAL_FAILURE(join());
+    ASSERT_NO_FATAL_FAILURE(serve());
+    good = header_with([](Header&) {});
+  }
+  template <typename Change>
+  Bytes header_with(Change&& change) const {
     Header header = peer_->page_header(request.type, 2);
     change(header);
     return peer_->frame(header, request);
-  };
-  const auto body_with = [&](Message message, auto&& change, std::span<const std::byte> fragment = {}) {
+  }
+  template <typename Change>
+  Bytes body_with(Message message, Change&& change, std::span<const std::byte> fragment = {}) const {
     change(message);
     return peer_->frame(peer_->page_header(message.type, 2), message, fragment);
-  };
-  const Bytes good = header_with([](Header&) {});
+  }
 
+  const Message request = valid_message(MessageType::kWriteRequest);
+  const Message reply = valid_message(MessageType::kCopyReply);
+  const Bytes page = Bytes(kPageBytes, std::byte{0xee});
+  Bytes good;
+};
+
+TEST_F(HostileFrames, header__each_field) {
   expect_dropped("nothing at all", Drop::kTruncated, {});
   expect_dropped("garbage", Drop::kNotPagewire, Bytes(200, std::byte{0x5a}));
   expect_dropped("much garbage", Drop::kNotPagewire, Bytes(8'000, std::byte{0xa5}));
@@ -365,7 +275,8 @@ TEST_F(Hostile, bad_frames__are_counted_by_reason_and_change_nothing) {
     expect_dropped("node " + std::to_string(node), Drop::kUnknownSender,
                    header_with([&](Header& h) { h.sender = NodeId{node}; }));
   }
-  expect_dropped("for another", Drop::kNotForUs, header_with([](Header& h) { h.to = NodeSet::of(NodeId{1}); }));
+  expect_dropped("for another", Drop::kNotForUs,
+                 header_with([](Header& h) { h.to = NodeSet::of(NodeId{1}); }));
   expect_dropped("for nobody", Drop::kNotForUs, header_with([](Header& h) { h.to = NodeSet(); }));
   expect_dropped("an earlier life", Drop::kOldBootId, header_with([](Header& h) { h.boot_id -= 1; }));
   expect_dropped("a later life", Drop::kOldBootId, header_with([](Header& h) { h.boot_id += 1; }));
@@ -373,23 +284,32 @@ TEST_F(Hostile, bad_frames__are_counted_by_reason_and_change_nothing) {
     expect_dropped("type " + std::to_string(type), Drop::kUnknownType,
                    header_with([&](Header& h) { h.type = static_cast<std::uint8_t>(type); }));
   }
-  expect_dropped("a region that is not", Drop::kUnknownRegion, header_with([](Header& h) { h.page.region = 63; }));
-  expect_dropped("a region that cannot be", Drop::kUnknownRegion, header_with([](Header& h) { h.page.region = 64; }));
-  expect_dropped("no region", Drop::kUnknownRegion, header_with([](Header& h) { h.page.region = 0xffffffff; }));
-  expect_dropped("the page after the last", Drop::kPageOutOfRange, header_with([](Header& h) { h.page.index = kPages; }));
-  expect_dropped("the highest page", Drop::kPageOutOfRange, header_with([](Header& h) { h.page.index = ~0U; }));
+  expect_dropped("a region that is not", Drop::kUnknownRegion,
+                 header_with([](Header& h) { h.page.region = 63; }));
+  expect_dropped("a region that cannot be", Drop::kUnknownRegion,
+                 header_with([](Header& h) { h.page.region = 64; }));
+  expect_dropped("no region", Drop::kUnknownRegion,
+                 header_with([](Header& h) { h.page.region = 0xffffffff; }));
+  expect_dropped("the page after the last", Drop::kPageOutOfRange,
+                 header_with([](Header& h) { h.page.index = kPages; }));
+  expect_dropped("the highest page", Drop::kPageOutOfRange,
+                 header_with([](Header& h) { h.page.index = ~0U; }));
+}
 
-  changed = good;
+TEST_F(HostileFrames, lengths__of_the_body_and_the_fragment) {
+  Bytes changed = good;
   changed.resize(8'000);
   changed[14] = std::byte{0x40};  // body of 8,000 bytes
   changed[15] = std::byte{0x1f};
   expect_dropped("oversized body", Drop::kBadLength, changed);
-  Bytes with_page = body_with(reply, [](Message&) {}, page);
+  Bytes with_page = body_with(
+      reply, [](Message&) {}, page);
   with_page.resize(8'000);
   with_page[kHeaderBytes - 2] = std::byte{0x40};  // fragment of 8,000 bytes
   with_page[kHeaderBytes - 1] = std::byte{0x1f};
   expect_dropped("oversized fragment", Drop::kBadLength, with_page);
-  Bytes beyond = body_with(reply, [](Message&) {}, page);
+  Bytes beyond = body_with(
+      reply, [](Message&) {}, page);
   beyond[kHeaderBytes - 4] = std::byte{protocol::kFragmentUnitBytes};
   expect_dropped("a fragment beyond the page", Drop::kBadLength, beyond);
   beyond[kHeaderBytes - 4] = std::byte{1};
@@ -398,25 +318,35 @@ TEST_F(Hostile, bad_frames__are_counted_by_reason_and_change_nothing) {
   changed.push_back(std::byte{0});
   changed[14] = static_cast<std::byte>(std::to_integer<unsigned>(changed[14]) + 1);
   expect_dropped("a byte too many in the body", Drop::kBadLength, changed);
-  expect_dropped("bytes with a request", Drop::kBadLength, body_with(request, [](Message&) {}, page));
+  expect_dropped("bytes with a request", Drop::kBadLength,
+                 body_with(
+                     request, [](Message&) {}, page));
   expect_dropped("a reply without its bytes", Drop::kBadLength, body_with(reply, [](Message&) {}));
+}
 
+TEST_F(HostileFrames, body__each_field) {
   const auto has_bytes = [](Message& m) { m.has_bytes = true; };
   expect_dropped("a request that says it has bytes", Drop::kBadField, body_with(request, has_bytes, page));
-  expect_dropped("a hint at nobody", Drop::kBadField, body_with(request, [](Message& m) { m.hint = NodeId{2}; }));
+  expect_dropped("a hint at nobody", Drop::kBadField,
+                 body_with(request, [](Message& m) { m.hint = NodeId{2}; }));
   const Message transfer = valid_message(MessageType::kOwnershipTransfer);
   expect_dropped("a copyset of strangers", Drop::kBadField,
-                 body_with(transfer, [](Message& m) { m.copyset = NodeSet(4); }, page));
+                 body_with(
+                     transfer, [](Message& m) { m.copyset = NodeSet(4); }, page));
   expect_dropped("a version that cannot be", Drop::kBadField,
-                 body_with(transfer, [](Message& m) { m.version.value = ~std::uint64_t{0}; }, page));
+                 body_with(
+                     transfer, [](Message& m) { m.version.value = ~std::uint64_t{0}; }, page));
   expect_dropped("an epoch that cannot be", Drop::kBadField,
-                 body_with(transfer, [](Message& m) { m.epoch.value = std::uint64_t{1} << 56; }, page));
+                 body_with(
+                     transfer, [](Message& m) { m.epoch.value = std::uint64_t{1} << 56; }, page));
 
   Header later = peer_->page_header(reply.type, 2);
   later.fragment_offset = 2'048;
   expect_dropped("a later fragment that nobody waits for", Drop::kNotExpected,
                  peer_->frame(later, reply, std::span(page).first(1'024)));
+}
 
+TEST_F(HostileFrames, control__beats_and_regions) {
   Header beat = peer_->header();
   beat.type = protocol::kTypeBeat;
   Bytes short_beat = peer_->frame(beat, Beat{});
@@ -513,163 +443,12 @@ TEST_F(Hostile, join__a_node_may_come_back_with_a_later_life_until_all_are_there
   EXPECT_EQ(drops()[static_cast<std::size_t>(Drop::kOldBootId)], 2U);
 }
 
-class RandomFrames {
- public:
-  RandomFrames(std::uint64_t seed, const HandMadeNode& peer, std::uint32_t region)
-      : random_(seed), peer_(peer), region_(region) {}
-
-  std::uint64_t below(std::uint64_t bound) { return random_() % bound; }
-  bool one_in(std::uint64_t count) { return below(count) == 0; }
-
-  void fill(std::span<std::byte> bytes) {
-    for (std::size_t at = 0; at < bytes.size(); at += 8) {
-      const std::uint64_t word = random_();
-      std::memcpy(&bytes[at], &word, std::min<std::size_t>(8, bytes.size() - at));
-    }
-  }
-
-  // Fails at least one check, whatever the rest of it is.
-  void bad(Bytes& payload) {
-    const std::size_t bytes = one_in(1'000) ? below(8'000) : below(300);
-    payload.resize(bytes);
-    fill(payload);
-    if (bytes < kHeaderBytes || one_in(4)) {
-      if (bytes > 0) payload[0] = std::byte{0x51};  // not the magic, not even by chance
-      return;
-    }
-    Header header = random_header(bytes);
-    std::size_t body_bytes = below(100);
-    spoil(header, body_bytes);
-    encode_header(header, body_bytes, payload);
-    if (spoil_version_) payload[2] = std::byte{0x7f};
-  }
-
-  // What a member that has lost its mind might send: every check passes, or nearly so.
-  void forged(Bytes& payload) {
-    Header header = peer_.header();
-    header.page = {.region = region_, .index = static_cast<std::uint32_t>(below(kPages))};
-    header.type = static_cast<std::uint8_t>(1 + below(protocol::kMessageTypes - 1));
-    if (one_in(50)) return forged_control(header, payload);
-    Message message;
-    message.type = static_cast<MessageType>(header.type);
-    message.direct = one_in(2);
-    message.hint = one_in(3) ? protocol::kNoNode : NodeId{static_cast<std::uint8_t>(below(2))};
-    message.transaction.value = number();
-    message.version.value = number();
-    message.data_version.value = number();
-    message.epoch.value = number();
-    message.copyset = NodeSet(below(4));
-    std::array<std::uint64_t, protocol::GrantedList::kCapacity> granted{};
-    for (auto& slot : granted) slot = one_in(2) ? random_() : 0;
-    message.granted = protocol::GrantedList::from_raw(granted);
-    const bool may_carry =
-        message.type == MessageType::kCopyReply || message.type == MessageType::kOwnershipTransfer;
-    message.has_bytes = may_carry && !one_in(4);
-    Bytes fragment;
-    if (message.has_bytes) {
-      const std::size_t units = kPageBytes / protocol::kFragmentUnitBytes;
-      const std::size_t first = one_in(2) ? 0 : below(units);
-      const std::size_t count = first == 0 && one_in(2) ? units : 1 + below(units - first);
-      header.fragment_offset = static_cast<std::uint16_t>(first * protocol::kFragmentUnitBytes);
-      fragment.assign(count * protocol::kFragmentUnitBytes, static_cast<std::byte>(below(256)));
-    }
-    payload = peer_.frame(header, message, fragment);
-  }
-
- private:
-  Header random_header(std::size_t room) {
-    Header header = peer_.header();
-    header.type = static_cast<std::uint8_t>(one_in(8) ? below(256) : below(18));
-    header.packet_number = random_();
-    header.page = {.region = region_, .index = static_cast<std::uint32_t>(below(kPages))};
-    header.fragment_offset = static_cast<std::uint16_t>(below(64) * protocol::kFragmentUnitBytes);
-    header.fragment_bytes = static_cast<std::uint16_t>(below(room / 8 + 1) * 8);
-    return header;
-  }
-
-  // One field, or a length, that cannot pass.
-  void spoil(Header& header, std::size_t& body_bytes) {
-    spoil_version_ = false;
-    const bool control = header.type == protocol::kTypeBeat || header.type == protocol::kTypeRegion;
-    switch (below(control ? 8 : 11)) {
-      case 0:
-        spoil_version_ = true;
-        return;
-      case 1:
-        header.cluster ^= 1 + static_cast<std::uint32_t>(below(1'000));
-        return;
-      case 2:
-        header.view += 1 + static_cast<std::uint32_t>(below(1'000));
-        return;
-      case 3:
-        header.sender = one_in(2) ? NodeId{0} : NodeId{static_cast<std::uint8_t>(2 + below(254))};
-        return;
-      case 4:
-        header.boot_id += 1 + below(1'000);
-        return;
-      case 5:
-        header.boot_id -= 1 + below(1'000);
-        return;
-      case 6:
-        header.to = NodeSet(random_()).without(NodeId{0});
-        return;
-      case 7:  // no body is as short as this, none as long as the other
-        body_bytes = one_in(2) ? below(8) : protocol::kBodyBytesMax + 1 + below(60'000);
-        return;
-      case 8:
-        header.page.region = one_in(2) ? region_ + 1 : static_cast<std::uint32_t>(random_()) | 0x40;
-        return;
-      case 9:
-        header.page.index = kPages + static_cast<std::uint32_t>(below(1U << 31));
-        return;
-      default:
-        header.type = static_cast<std::uint8_t>(one_in(2) ? 0 : 18 + below(238));
-        return;
-    }
-  }
-
-  void forged_control(Header header, Bytes& payload) {
-    if (one_in(2)) {
-      header.type = protocol::kTypeBeat;
-      Beat beat{.sequence = number(), .echo = number(), .barrier_count = number(), .heard = NodeSet(random_())};
-      beat.region_base = one_in(2) ? random_() : test::kRegionBase;
-      beat.wants_answer = one_in(2);
-      beat.leaving = one_in(10);
-      payload = peer_.frame(header, beat);
-    } else {
-      header.type = protocol::kTypeRegion;
-      RegionDeclaration region;
-      region.set_name(one_in(2) ? "grid" : "r" + std::to_string(below(200)));
-      region.bytes = random_();
-      region.placement = static_cast<protocol::Placement>(below(4));
-      region.placement_node = static_cast<std::uint8_t>(random_());
-      region.attempt = static_cast<std::uint32_t>(one_in(2) ? 1 : random_());
-      region.id = one_in(2) ? protocol::kNoRegion : static_cast<std::uint32_t>(below(protocol::kRegionsMax));
-      region.offset = random_();
-      region.active = one_in(2);
-      region.wants_answer = one_in(2);
-      payload = peer_.frame(header, region);
-    }
-  }
-
-  // Mostly one that meets what is there; now and then the highest that passes.
-  std::uint64_t number() {
-    if (one_in(1'000)) return (std::uint64_t{1} << 56) - 1 - below(3);
-    return below(one_in(10) ? 100'000 : 12);
-  }
-
-  std::mt19937_64 random_;
-  const HandMadeNode& peer_;
-  std::uint32_t region_;
-  bool spoil_version_ = false;
-};
-
 TEST_F(Hostile, a_million_random_frames__change_nothing) {
   constexpr std::size_t kFrames = 1'000'000;
   start();
   ASSERT_NO_FATAL_FAILURE(join());
   ASSERT_NO_FATAL_FAILURE(serve());
-  RandomFrames random(test::seed_of_this_run(), *peer_, region_->id);
+  RandomFrames random(test::seed_of_this_run(), *peer_, *region_);
   const Snapshot before = snapshot();
   const auto membership_before = engine_->membership().boot_ids[1].load();
   flood(kFrames, [&](Bytes& payload) {
@@ -683,9 +462,10 @@ TEST_F(Hostile, a_million_random_frames__change_nothing) {
   EXPECT_TRUE(joined());
   EXPECT_TRUE(peer_->received.empty()) << "something was answered";
   const auto by_reason = drops();
-  for (const Drop reason : {Drop::kTruncated, Drop::kNotPagewire, Drop::kWireVersion, Drop::kForeignCluster,
-                            Drop::kWrongView, Drop::kUnknownSender, Drop::kOwnEcho, Drop::kNotForUs, Drop::kOldBootId,
-                            Drop::kUnknownType, Drop::kBadLength, Drop::kUnknownRegion, Drop::kPageOutOfRange}) {
+  for (const Drop reason :
+       {Drop::kTruncated, Drop::kNotPagewire, Drop::kWireVersion, Drop::kForeignCluster, Drop::kWrongView,
+        Drop::kUnknownSender, Drop::kOwnEcho, Drop::kNotForUs, Drop::kOldBootId, Drop::kUnknownType,
+        Drop::kBadLength, Drop::kUnknownRegion, Drop::kPageOutOfRange}) {
     EXPECT_GT(by_reason[static_cast<std::size_t>(reason)], 1'000U) << protocol::drop_name(reason);
   }
   EXPECT_TRUE(step_until([&] { return mbufs_in_use() == 0; })) << mbufs_in_use() << " mbufs are lost";
@@ -696,7 +476,7 @@ TEST_F(Hostile, random_frames_of_a_member__do_not_bring_it_down) {
   start(2, 16);  // few rounds: there are always some too few
   ASSERT_NO_FATAL_FAILURE(join());
   ASSERT_NO_FATAL_FAILURE(serve());
-  RandomFrames random(test::seed_of_this_run(), *peer_, region_->id);
+  RandomFrames random(test::seed_of_this_run(), *peer_, *region_);
   std::size_t sent = 0;
   flood(kFrames, [&](Bytes& payload) {
     if (++sent % 500 == 0) {  // so that answers are awaited, too

@@ -1,5 +1,5 @@
-// The real loop, several nodes in one process: totals are exact, what is asked for ahead comes, what is published can be
-// read at any time, rest costs nothing, and the end is clean.
+// The real loop, several nodes in one process: totals are exact, what is asked for ahead comes, what is
+// published can be read at any time, rest costs nothing, and the end is clean.
 #include "dataplane/loop.h"
 
 #include <gtest/gtest.h>
@@ -59,7 +59,8 @@ struct CountCase {
 };
 class LoopCounts : public ::testing::TestWithParam<CountCase> {};
 INSTANTIATE_TEST_SUITE_P(Loops, LoopCounts,
-                         ::testing::Values(CountCase{1, 0}, CountCase{1, 20'000}, CountCase{2, 0}, CountCase{2, 20'000}),
+                         ::testing::Values(CountCase{1, 0}, CountCase{1, 20'000}, CountCase{2, 0},
+                                           CountCase{2, 20'000}),
                          [](const auto& info) {
                            return std::to_string(info.param.loops) + "_loops_hold_" +
                                   std::to_string(info.param.hold_ns / 1000) + "_us";
@@ -69,7 +70,8 @@ TEST_P(LoopCounts, three_nodes__are_exact) {
   RingCluster cluster({.nodes = 3, .loops = GetParam().loops, .hold_ns = GetParam().hold_ns});
   const Regions regions = cluster.open("grid", kPages);
   ASSERT_EQ(regions.size(), 3U);
-  test::expect_exact_counts(cluster, regions, 800);
+  // Without a hold a page may be taken away again before its thread has run: it ends, but may take its time.
+  test::expect_exact_counts(cluster, regions, GetParam().hold_ns == 0 ? 200 : 1'000);
   for (const RegionState* region : regions) {
     for (const RegionCounters& counters : region->counters) EXPECT_GT(counters.received_messages.get(), 0U);
     EXPECT_EQ(waiting_count(*region), 0U);
@@ -93,7 +95,8 @@ TEST(Loop, plain_stores__are_seen_after_a_barrier) {
   cluster.on_all([&](std::size_t node, std::size_t) {
     for (std::size_t page = node; page < kPages; page += 3) {
       std::byte* const bytes = regions[node]->memory.application_view() + page * protocol::kPageBytes;
-      for (std::size_t i = 0; i < protocol::kPageBytes; ++i) bytes[i] = static_cast<std::byte>(page + i % 251);
+      for (std::size_t i = 0; i < protocol::kPageBytes; ++i)
+        bytes[i] = static_cast<std::byte>(page + i % 251);
     }
     EXPECT_TRUE(cluster.barrier(node));
     std::size_t wrong = 0;
@@ -153,14 +156,18 @@ TEST(Loop, prefetch__of_more_pages_than_there_are_rounds_ends) {
   ASSERT_EQ(regions.size(), 3U);
   for (std::size_t node = 0; node < 3; ++node) {
     cluster.engine(node).prefetch(*regions[node], 0, 500, Access::kWrite);
-    ASSERT_TRUE(eventually([&] { return all_pages_allow(*regions[node], Access::kWrite); })) << "node " << node;
+    ASSERT_TRUE(eventually([&] { return all_pages_allow(*regions[node], Access::kWrite); }))
+        << "node " << node;
   }
-  for (std::size_t node = 0; node < 3; ++node) cluster.engine(node).prefetch(*regions[node], 0, 500, Access::kRead);
+  for (std::size_t node = 0; node < 3; ++node)
+    cluster.engine(node).prefetch(*regions[node], 0, 500, Access::kRead);
   for (std::size_t node = 0; node < 3; ++node) {
-    ASSERT_TRUE(eventually([&] { return all_pages_allow(*regions[node], Access::kRead); })) << "node " << node;
+    ASSERT_TRUE(eventually([&] { return all_pages_allow(*regions[node], Access::kRead); }))
+        << "node " << node;
   }
   // While all nodes ask ahead for all pages, to write: faults find rounds all the same.
-  for (std::size_t node = 0; node < 3; ++node) cluster.engine(node).prefetch(*regions[node], 0, 500, Access::kWrite);
+  for (std::size_t node = 0; node < 3; ++node)
+    cluster.engine(node).prefetch(*regions[node], 0, 500, Access::kWrite);
   test::expect_exact_counts(cluster, regions, 600);
   EXPECT_TRUE(cluster.mbufs_come_back());
 }
@@ -200,7 +207,8 @@ TEST(Loop, summary__can_be_read_while_the_loops_work) {
   EXPECT_EQ(writer_without_ownership, 0U);
   EXPECT_EQ(fallen_versions, 0U);
   EXPECT_EQ(strange_hints, 0U);
-  for (std::size_t page = 0; page < kPages; ++page) {  // at rest: one owner a page, and what is published is the entry
+  for (std::size_t page = 0; page < kPages;
+       ++page) {  // at rest: one owner a page, and what is published is the entry
     int owners = 0;
     for (RegionState* region : regions) {
       const PageSummary seen = region->pages[page].summary();

@@ -1,4 +1,5 @@
-// The page table: entries stay where they are, what is published is one moment of an entry, and memory is bounded.
+// The page table: entries stay where they are, what is published is one moment of an entry, and memory is
+// bounded.
 #include "dataplane/page_table.h"
 
 #include <gtest/gtest.h>

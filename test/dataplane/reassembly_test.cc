@@ -44,7 +44,8 @@ Travelling travelling(std::uint64_t number) {
   return page;
 }
 
-std::span<const std::byte> add(Reassembly& reassembly, const Travelling& page, std::size_t offset, std::size_t bytes) {
+std::span<const std::byte> add(Reassembly& reassembly, const Travelling& page, std::size_t offset,
+                               std::size_t bytes) {
   Header header = page.header;
   header.fragment_offset = static_cast<std::uint16_t>(offset);
   header.fragment_bytes = static_cast<std::uint16_t>(bytes);
@@ -104,7 +105,8 @@ TEST(Reassembly, add__what_overlaps_is_whole_when_all_of_it_is_there) {
   const Travelling page = travelling(1);
   EXPECT_TRUE(add(reassembly, page, 0, 2048).empty());
   EXPECT_TRUE(add(reassembly, page, 1024, 2048).empty());
-  EXPECT_TRUE(add(reassembly, page, 3072 + kFragmentUnitBytes, 1024 - kFragmentUnitBytes).empty()) << "one unit is missing";
+  EXPECT_TRUE(add(reassembly, page, 3072 + kFragmentUnitBytes, 1024 - kFragmentUnitBytes).empty())
+      << "one unit is missing";
   EXPECT_TRUE(equal(add(reassembly, page, 3072, kFragmentUnitBytes), page));
 }
 
@@ -167,7 +169,8 @@ TEST(Reassembly, memory_bytes__a_page_and_a_little_for_each_buffer) {
   EXPECT_LE(one.memory_bytes(), kPageBytes + 512U);
 }
 
-// Many pages at once, shuffled and doubled, with too few buffers for all: what comes out is right, and nearly all comes.
+// Many pages at once, shuffled and doubled, with too few buffers for all: what comes out is right, and nearly
+// all comes.
 TEST(Reassembly, add__any_mixture_by_seed) {
   constexpr std::uint64_t kSeed = 4'711;
   RecordProperty("seed", std::to_string(kSeed));

@@ -1,5 +1,6 @@
-// N nodes' engines in one process over a ring mesh, each with its own mapping of the regions: what the tests of the real
-// loop share. One thread builds it, opens regions and tears it down; barrier() is for one thread a node.
+// N nodes' engines in one process over a ring mesh, each with its own mapping of the regions: what the tests
+// of the real loop share. One thread builds it, opens regions and tears it down; barrier() is for one thread
+// a node.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -27,13 +28,15 @@
 namespace pagewire::test {
 
 #if defined(__SANITIZE_THREAD__)
-inline constexpr std::uint64_t kRegionBase = 0x10'0000'0000;  // in the low memory that TSan leaves to the program
+inline constexpr std::uint64_t kRegionBase =
+    0x10'0000'0000;  // in the low memory that TSan leaves to the program
 inline constexpr std::uint64_t kNodeSpacing = 0x1000'0000;
 #else
 inline constexpr std::uint64_t kRegionBase = 0x2000'0000'0000;
 inline constexpr std::uint64_t kNodeSpacing = 0x100'0000'0000;
 #endif
-inline constexpr auto kPatience = std::chrono::seconds(60);  // for what must come; nobody waits so long unless it failed
+inline constexpr auto kPatience =
+    std::chrono::seconds(60);  // for what must come; nobody waits so long unless it failed
 
 // Polls until it holds, for what is published by a loop and rings no bell.
 inline bool eventually(const std::function<bool()>& holds) {
@@ -67,8 +70,12 @@ class NarrowPort final : public dataplane::Port {
   bool keeps_queue() const override { return inner_->keeps_queue(); }
   bool has_multicast() const override { return inner_->has_multicast(); }
   std::uint32_t frame_bytes_max() const override { return frame_bytes_max_; }
-  std::uint16_t receive(std::uint16_t queue, std::span<rte_mbuf*> out) override { return inner_->receive(queue, out); }
-  void send(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override { inner_->send(queue, to, frame); }
+  std::uint16_t receive(std::uint16_t queue, std::span<rte_mbuf*> out) override {
+    return inner_->receive(queue, out);
+  }
+  void send(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override {
+    inner_->send(queue, to, frame);
+  }
   void flush(std::uint16_t queue) override { inner_->flush(queue); }
   std::vector<int> wake_fds(std::uint16_t queue) const override { return inner_->wake_fds(queue); }
   std::uint64_t nap_ns_max() const override { return inner_->nap_ns_max(); }
@@ -92,7 +99,8 @@ struct ClusterOptions {
   std::uint64_t retry_ns_max = 20'000'000;
   std::size_t round_count = 512;
   // What goes between a node and its ring port.
-  std::function<std::unique_ptr<dataplane::Port>(std::unique_ptr<dataplane::Port>, std::uint32_t node)> wrap = {};
+  std::function<std::unique_ptr<dataplane::Port>(std::unique_ptr<dataplane::Port>, std::uint32_t node)> wrap =
+      {};
 };
 
 inline dataplane::EngineOptions engine_options(const ClusterOptions& options, std::uint32_t node) {
@@ -114,7 +122,8 @@ inline dataplane::EngineOptions engine_options(const ClusterOptions& options, st
 class RingCluster {
  public:
   explicit RingCluster(const ClusterOptions& options) : options_(options) {
-    auto ports = dataplane::make_ring_mesh(ring_eal(), options.nodes, static_cast<std::uint16_t>(options.loops));
+    auto ports =
+        dataplane::make_ring_mesh(ring_eal(), options.nodes, static_cast<std::uint16_t>(options.loops));
     for (std::uint32_t node = 0; node < options.nodes; ++node) {
       for (std::uint32_t loop = 0; loop < options.loops; ++loop) {
         pools_.push_back(ports[node]->pool(static_cast<std::uint16_t>(loop)));
@@ -148,14 +157,14 @@ class RingCluster {
     wanted.placement_node = placement_node;
     std::vector<std::size_t> slots;
     for (auto& engine : engines_) {
-      slots.push_back(engine->control().change([&](protocol::Control& state) { return state.declare(wanted); }));
+      slots.push_back(
+          engine->control().change([&](protocol::Control& state) { return state.declare(wanted); }));
     }
     const auto all_reach = [&](State least) {
       bool all = true;
       for (std::size_t node = 0; node < engines_.size(); ++node) {
-        all &= wait(*engines_[node], [&](const protocol::Control& state) {
-          return state.region_state(slots[node]) >= least;
-        });
+        all &= wait(*engines_[node],
+                    [&](const protocol::Control& state) { return state.region_state(slots[node]) >= least; });
       }
       return all;
     };
@@ -220,11 +229,12 @@ class RingCluster {
 
 // The first word of a page, as what services share.
 inline std::atomic<std::uint64_t>& word_of(const dataplane::RegionState& region, std::size_t page) {
-  return *reinterpret_cast<std::atomic<std::uint64_t>*>(region.memory.application_view() + page * protocol::kPageBytes);
+  return *reinterpret_cast<std::atomic<std::uint64_t>*>(region.memory.application_view() +
+                                                        page * protocol::kPageBytes);
 }
 
-// Adds one, `adds` times by each thread, to a word that all want and to one of the others in turn; after a barrier every
-// node must see every one of them.
+// Adds one, `adds` times by each thread, to a word that all want and to one of the others in turn; after a
+// barrier every node must see every one of them.
 inline void expect_exact_counts(RingCluster& cluster, const std::vector<dataplane::RegionState*>& regions,
                                 std::uint64_t adds, std::size_t threads_a_node = 1) {
   const std::size_t others = regions[0]->pages.size() - 1;

@@ -59,8 +59,12 @@ void one_node_falls_silent(int signal) {
   ASSERT_TRUE(cluster.wait_for(2, "victim_ready", 60)) << cluster.finish(2, 1).output;
   cluster.signal(2, signal);
   for (std::uint32_t node = 0; node < 2; ++node) {
+    EXPECT_TRUE(cluster.wait_for(node, "finished", 60)) << "node " << node;
+  }
+  for (std::uint32_t node = 0; node < 2; ++node) {
+    cluster.signal(node, SIGTERM);
     const Finished finished = cluster.finish(node, 60);
-    EXPECT_EQ(finished.exit_code, 0) << finished.output;
+    EXPECT_EQ(finished.exit_code, 128 + SIGTERM) << finished.output;  // until then it lived
     EXPECT_EQ(finished.at("silent"), 2u) << finished.output;
     EXPECT_EQ(finished.at("went_on"), 1u) << finished.output;
     if (node == 0) {

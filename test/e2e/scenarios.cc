@@ -1,7 +1,5 @@
 // What the nodes of the end-to-end tests do when all goes well: counting, locking, the ten rows, a large
 // region.
-#include <sys/resource.h>
-
 #include <atomic>
 #include <functional>
 #include <vector>
@@ -55,7 +53,9 @@ void run_peterson(Node& node, const Arguments& arguments) {
   Word& turn = word(region, 2 * stride, 2);
   Word& inside = word(region, 3 * stride, 3);
   auto& guarded = region.as<std::uint64_t>()[3 * stride * (kPageBytes / 8) + 4];
+  auto& last_inside = region.as<std::uint64_t>()[3 * stride * (kPageBytes / 8) + 5];
   std::uint64_t violations = 0;
+  std::uint64_t switches = 0;  // entries right after one of the other node
   for (std::uint64_t i = 0; i < arguments.count; ++i) {
     my_flag.store(1);
     turn.store(1 - node.id());
@@ -63,11 +63,14 @@ void run_peterson(Node& node, const Arguments& arguments) {
     }
     if (inside.fetch_add(1) != 0) ++violations;
     guarded = guarded + 1;
+    switches += last_inside != node.id() + 1 ? 1 : 0;
+    last_inside = node.id() + 1;
     if (inside.fetch_sub(1) != 1) ++violations;
     my_flag.store(0);
   }
   node.barrier();
   report("violations", violations);
+  report("switches", switches);
   report("total", guarded);
   node.barrier();
 }
@@ -135,18 +138,28 @@ void run_rows(Node& node, const Arguments&) {
   report("wrong", wrong);
 }
 
+namespace {
+// Bytes of memory that this process has to itself, of memory shared with others its part: a page that is
+// mapped twice here counts once.
+std::uint64_t own_bytes() {
+  std::FILE* file = std::fopen("/proc/self/smaps_rollup", "r");
+  std::uint64_t total_kb = 0;
+  char line[256];
+  while (file != nullptr && std::fgets(line, sizeof(line), file) != nullptr) {
+    unsigned long long kb = 0;
+    if (std::sscanf(line, "Pss_Shmem: %llu kB", &kb) == 1 ||
+        std::sscanf(line, "Pss_Anon: %llu kB", &kb) == 1) {
+      total_kb += kb;
+    }
+  }
+  if (file != nullptr) std::fclose(file);
+  return total_kb * 1024;
+}
+}  // namespace
+
 // `count` MB written by node 0 and read by the others: right, and the memory is the region once and a little
 // a page.
 void run_big(Node& node, const Arguments& arguments) {
-  const auto resident_kb = [] {
-    std::FILE* file = std::fopen("/proc/self/statm", "r");
-    unsigned long long size = 0;
-    unsigned long long resident = 0;
-    const bool read = file != nullptr && std::fscanf(file, "%llu %llu", &size, &resident) == 2;
-    if (file != nullptr) std::fclose(file);
-    return read ? resident * 4 : 0;
-  };
-  const std::uint64_t before_kb = resident_kb();
   const Region region = node.open_region({.name = "big", .bytes = arguments.count << 20});
   const auto words = region.as<std::uint64_t>();
   if (node.id() == 0) {
@@ -158,15 +171,7 @@ void run_big(Node& node, const Arguments& arguments) {
     for (std::size_t i = 0; i < words.size(); ++i) wrong += words[i] != i * 0x9e3779b97f4a7c15ULL ? 1 : 0;
   }
   report("wrong", wrong);
-  report("grown_kb", resident_kb() - before_kb);
-  std::FILE* rollup = std::fopen("/proc/self/smaps_rollup", "r");
-  char line[256];
-  while (rollup != nullptr && std::fgets(line, sizeof(line), rollup) != nullptr) {
-    unsigned long long kb = 0;
-    if (std::sscanf(line, "Pss_Shmem: %llu kB", &kb) == 1) report("shmem_pss_kb", kb);
-    if (std::sscanf(line, "Pss_Anon: %llu kB", &kb) == 1) report("anon_pss_kb", kb);
-  }
-  if (rollup != nullptr) std::fclose(rollup);
+  report("own_bytes", own_bytes());
   node.barrier();
 }
 

@@ -427,7 +427,7 @@ TEST(Control, region__those_who_wait_follow_it_to_another_place) {
     openings.push_back({.node = node, .wanted = wish("x", 1 << 20)});
   openings[1].start(cluster);
   for (const std::uint64_t mb :
-       {1, 9, 1}) {  // node 0, while node 2 has not come: the larger one moves the region
+       {1U, 9U, 1U}) {  // node 0, while node 2 has not come: the larger one moves the region
     openings[0].wanted = wish("x", mb << 20);
     openings[0].start(cluster);
     cluster.run_for(100 * kMs);
