@@ -157,16 +157,17 @@ bool Loop::control() {
   return true;
 }
 
+// Spins a little, then yields, then sleeps. A yield that took long says that others compute on this core:
+// then it is better to sleep at once, for a thread that is woken goes before them, and one that yielded waits
+// for its turn.
 void Loop::idle() {
   if (idle_since_ns_ == 0) idle_since_ns_ = now_ns_;
   const std::uint64_t idle_ns = now_ns_ - idle_since_ns_;
-  if (idle_ns < options_.spin_ns) {
-    rte_pause();
-  } else if (idle_ns < options_.yield_ns) {
-    sched_yield();
-  } else {
-    sleep();
-  }
+  if (now_ns_ < crowded_until_ns_ || idle_ns >= options_.yield_ns) return sleep();
+  if (idle_ns < options_.spin_ns) return rte_pause();
+  sched_yield();
+  const std::uint64_t after_ns = now_ns();
+  if (after_ns - now_ns_ > options_.crowded_ns) crowded_until_ns_ = after_ns + kCrowdedForNs;
 }
 
 // True if it is right to sleep. Called after arming: whoever brings work later rings.

@@ -77,7 +77,7 @@ Node::Impl::Impl(Config settings) : config(std::move(settings)) {
   config.validate();
   try {
     OpenedPort opened = open_port(config);
-    pool_bytes = opened.pool_bytes;
+    port_bytes = opened.memory_bytes;
     engine = std::make_unique<dataplane::Engine>(engine_options(config), std::move(opened.port));
   } catch (const fault::SetupError& error) {
     throw Error(error.what_failed(), error.seen(), error.remedy());

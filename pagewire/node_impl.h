@@ -20,7 +20,7 @@ struct Node::Impl {
   void barrier();
 
   Config config;
-  std::size_t pool_bytes = 0;
+  std::size_t port_bytes = 0;
   std::unique_ptr<dataplane::Engine> engine;
   std::mutex open_mutex;  // one open_region at a time
   std::map<std::string, Region> open_regions;

@@ -17,6 +17,16 @@ namespace {
 constexpr std::uint32_t kPoolFrames = 2048;  // a loop
 constexpr const char* kMemif = "memif";
 
+// What a port takes: mbufs with their own fields and headroom, and the rings of memif's links, both
+// directions.
+std::size_t port_bytes(const Config& config, const std::string& device) {
+  const std::size_t pools = std::size_t{config.loops} * kPoolFrames * (dataplane::kFrameRoomBytes + 256);
+  if (device != kMemif) return pools;
+  const std::size_t link =
+      std::size_t{2} * config.loops * dataplane::MemifOptions{}.ring_frames * dataplane::kFrameRoomBytes;
+  return pools + (config.nodes.size() - 1) * link;
+}
+
 std::shared_ptr<dataplane::Eal> start_eal(const Config& config, const std::string& device) {
   dataplane::EalOptions options;
   options.memory_mb = std::max(config.memory_mb, dataplane::eal_memory_mb(config.loops, kPoolFrames));
@@ -68,8 +78,7 @@ OpenedPort open_port(const Config& config) {
                                [&](const NodeDescription& node) { return node.id == config.node; });
   OpenedPort opened;
   opened.port = open_plain_port(config, me->port);
-  opened.pool_bytes = std::size_t{config.loops} * kPoolFrames *
-                      (dataplane::kFrameRoomBytes + 256);  // the mbuf's own fields and headroom
+  opened.memory_bytes = port_bytes(config, me->port);
   const Impairment& wanted = config.impairment;
   if (wanted.drop > 0 || wanted.duplicate > 0 || wanted.reorder > 0) {
     dataplane::Impairment impairment;

@@ -16,7 +16,7 @@ std::uint32_t cluster_number(const std::string& name);
 
 struct OpenedPort {
   std::unique_ptr<dataplane::Port> port;
-  std::size_t pool_bytes = 0;  // of its mbufs
+  std::size_t memory_bytes = 0;  // at most: pools and rings take real memory as they are used
 };
 
 // Starts EAL if need be and opens the port of config.node. Throws fault::SetupError.

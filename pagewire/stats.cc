@@ -94,7 +94,7 @@ Stats collect_stats(const Node::Impl& node, const RegionState* only) {
   add_loops(engine, stats);
   if (only == nullptr) add_port(engine.port(), stats);
   engine.silent().for_each([&](protocol::NodeId silent) { stats.silent_nodes.push_back(silent.value); });
-  stats.fixed_bytes = node.pool_bytes + engine.loop_bytes();
+  stats.fixed_bytes = node.port_bytes + engine.loop_bytes();
   return stats;
 }
 

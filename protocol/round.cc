@@ -64,8 +64,7 @@ std::uint16_t Rounds::next_expired(Time now, std::uint16_t from) {
   for (std::uint16_t i = from; i < high_; ++i) {
     if (deadlines_[i] <= now) return i;
   }
-  next_deadline_ =
-      *std::min_element(deadlines_.begin(), deadlines_.begin() + std::max<std::ptrdiff_t>(high_, 1));
+  next_deadline_ = high_ == 0 ? kNever : *std::min_element(deadlines_.begin(), deadlines_.begin() + high_);
   return kNoRound;
 }
 

@@ -2,6 +2,7 @@
 // region.
 #include <atomic>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "test/e2e/node_main.h"
@@ -59,7 +60,9 @@ void run_peterson(Node& node, const Arguments& arguments) {
   for (std::uint64_t i = 0; i < arguments.count; ++i) {
     my_flag.store(1);
     turn.store(1 - node.id());
-    while (other_flag.load() == 1 && turn.load() == 1 - node.id()) {
+    for (int spins = 0; other_flag.load() == 1 && turn.load() == 1 - node.id(); ++spins) {
+      if (spins % 64 == 63)
+        std::this_thread::yield();  // with as many spinners as cores the loops wait for a tick
     }
     if (inside.fetch_add(1) != 0) ++violations;
     guarded = guarded + 1;
