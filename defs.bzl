@@ -27,6 +27,9 @@ def _copts(deps, copts):
     # DPDK's headers want their configuration before anything else; a dependency cannot pass this flag on.
     return PAGEWIRE_COPTS + (["-include", "rte_config.h"] if _DPDK in deps else []) + copts
 
+# Sources of tests: gtest's headers take clang-tidy some seconds a file, so that is for ./run test --long.
+_SLOW = ["slow", "tidy_of_test"]
+
 def _add_tidy(name, tidy, tags):
     if tidy:
         clang_tidy_test(
@@ -40,11 +43,11 @@ def pagewire_library(name, deps = [], copts = [], tidy = True, **kwargs):
     # Archives alone: a shared object beside each is never used, and //pagewire's would be libpagewire.so.
     kwargs.setdefault("linkstatic", True)
     cc_library(name = name, deps = deps, copts = _copts(deps, copts), **kwargs)
-    _add_tidy(name, tidy, [])
+    _add_tidy(name, tidy, _SLOW if kwargs.get("testonly") else [])
 
 def pagewire_binary(name, deps = [], copts = [], tidy = True, **kwargs):
     cc_binary(name = name, deps = deps, copts = _copts(deps, copts), **kwargs)
-    _add_tidy(name, tidy, [])
+    _add_tidy(name, tidy, _SLOW if kwargs.get("testonly") else [])
 
 def pagewire_test(name, deps = [], copts = [], main = True, tidy = True, **kwargs):
     """A GoogleTest program.
@@ -64,5 +67,4 @@ def pagewire_test(name, deps = [], copts = [], main = True, tidy = True, **kwarg
         **kwargs
     )
 
-    # gtest's headers take clang-tidy some seconds a file.
-    _add_tidy(name, tidy, ["slow", "tidy_of_test"])
+    _add_tidy(name, tidy, _SLOW)

@@ -19,7 +19,8 @@ ControlPlane::ControlPlane(const protocol::ControlSettings& settings, Membership
 void ControlPlane::on_beat(protocol::NodeId from, std::uint64_t boot_id, const protocol::Beat& beat,
                            protocol::ControlFrames& out) {
   const std::lock_guard lock(mutex_);
-  membership_.boot_ids[from.value].store(boot_id, std::memory_order_relaxed);
+  const std::uint64_t known = membership_.boot_ids[from.value].exchange(boot_id, std::memory_order_relaxed);
+  if (known != 0 && known != boot_id) control_.restarted(from);
   control_.on_beat(from, beat, protocol::Time{now_ns()}, out);
   due_ns_.store(0, std::memory_order_relaxed);
   changed_.notify_all();

@@ -112,8 +112,8 @@ bool Engine::threads_wait(const RegionState& region) const {
 
 void Engine::stop() {
   if (std::exchange(stopped_, true)) return;
-  fault_thread_.reset();  // from here on faulting threads wait in the kernel
-  for (auto& loop : shared_.loops) loop->stop();
+  for (auto& loop : shared_.loops) loop->stop();  // first: the fault thread may wait for room in their rings
+  fault_thread_.reset();                          // from here on faulting threads wait in the kernel
   for (auto& region : regions_) region->memory.retire(threads_wait(*region));
   const std::lock_guard lock(regions_mutex_);
   regions_.clear();

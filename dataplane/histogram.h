@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -63,8 +64,8 @@ class HistogramSnapshot {
   // The value that `share` (0..1) of the records do not exceed, to the bucket's width; 0 without records.
   std::uint64_t quantile_ns(double share) const {
     if (count_ == 0) return 0;
-    const auto wanted =
-        std::max<std::uint64_t>(1, static_cast<std::uint64_t>(share * static_cast<double>(count_) + 0.5));
+    const auto wanted = std::max<std::uint64_t>(
+        1, static_cast<std::uint64_t>(std::llround(share * static_cast<double>(count_))));
     std::uint64_t seen = 0;
     for (std::size_t i = 0; i < Histogram::kBuckets; ++i) {
       seen += buckets_[i];

@@ -89,7 +89,7 @@ void Loop::stop() {
 void Loop::push_fault(const fault::Fault& fault) {
   while (!fault_ring_.try_push(fault)) {  // as many as there are blocked threads, so this is rare
     doorbell_.ring();
-    if (stop_.load(std::memory_order_relaxed)) return;
+    if (stop_.load(std::memory_order_relaxed)) return refused_fault_.store(true);
     sched_yield();
   }
   doorbell_.ring();

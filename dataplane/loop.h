@@ -80,7 +80,7 @@ class Loop {
   void wake() { doorbell_.ring(); }
   const LoopCounters& counters() const { return counters_; }
   std::size_t memory_bytes() const;
-  bool has_unserved_faults() const { return !fault_ring_.empty(); }
+  bool has_unserved_faults() const { return refused_fault_.load() || !fault_ring_.empty(); }
 
  private:
   static constexpr std::size_t kBurst = 32;
@@ -155,6 +155,7 @@ class Loop {
   std::uint64_t crowded_until_ns_ = 0;
   std::vector<pollfd> wake_fds_;
   std::atomic<bool> stop_{false};
+  std::atomic<bool> refused_fault_{false};  // came after the end
   std::thread thread_;
 };
 

@@ -91,6 +91,17 @@ void Control::on_beat(NodeId from, const Beat& beat, Time now, ControlFrames& ou
   if (beat.wants_answer) send_beat(NodeSet::of(from), false, out);
 }
 
+void Control::restarted(NodeId node) {
+  const Time last_heard = peers_[node.value].last_heard;
+  peers_[node.value] = Peer{};
+  peers_[node.value].last_heard = last_heard;
+  for (Slot& slot : regions_) {
+    slot.declared.remove(node);
+    slot.theirs[node.value] = RegionDeclaration{};
+  }
+  if (differing_ == node) differing_ = kNoNode;
+}
+
 void Control::on_region(NodeId from, const RegionDeclaration& declaration, Time now, ControlFrames& out) {
   if (from == settings_.self || !settings_.members.contains(from)) return;
   peers_[from.value].last_heard = now;

@@ -92,6 +92,8 @@ class Control {
   explicit Control(const ControlSettings& settings, Time now);
 
   void on_beat(NodeId from, const Beat& beat, Time now, ControlFrames& out);
+  // The node has begun another life before we joined: what its earlier one said does not count.
+  void restarted(NodeId node);
   void on_region(NodeId from, const RegionDeclaration& declaration, Time now, ControlFrames& out);
   // Sends what is due; returns when it wants to be called again at the latest.
   Time tick(Time now, ControlFrames& out);

@@ -153,9 +153,9 @@ bool fragment_fits(const Header& header) {
 
 std::string_view drop_name(Drop drop) {
   static constexpr std::array<std::string_view, static_cast<std::size_t>(Drop::kCount)> kNames = {
-      "none",           "truncated",         "not_pagewire", "wire_version", "foreign_cluster", "wrong_view",
-      "unknown_sender", "own_echo",          "not_for_us",   "old_boot_id",  "unknown_type",    "bad_length",
-      "unknown_region", "page_out_of_range", "bad_field",    "not_expected", "no_buffer"};
+      "none",       "truncated",      "oversized",         "not_pagewire", "wire_version", "foreign_cluster",
+      "wrong_view", "unknown_sender", "own_echo",          "not_for_us",   "old_boot_id",  "unknown_type",
+      "bad_length", "unknown_region", "page_out_of_range", "bad_field",    "not_expected", "no_buffer"};
   return kNames[static_cast<std::size_t>(drop)];
 }
 
@@ -250,6 +250,8 @@ Parsed parse(std::span<const std::byte> payload) {
     parsed.drop = Drop::kBadLength;
   } else if (payload.size() - kHeaderBytes < body + header.fragment_bytes) {
     parsed.drop = Drop::kTruncated;
+  } else if (payload.size() - kHeaderBytes > body + header.fragment_bytes + kTrailerBytesMax) {
+    parsed.drop = Drop::kOversized;
   } else {
     parsed.body = payload.subspan(kHeaderBytes, body);
     parsed.fragment = payload.subspan(kHeaderBytes + body, header.fragment_bytes);

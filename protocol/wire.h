@@ -20,6 +20,7 @@ inline constexpr std::uint8_t kWireVersion = 1;
 inline constexpr std::size_t kHeaderBytes =
     52;  // a page with the longest body fits three frames of 1,514 bytes
 inline constexpr std::size_t kBodyBytesMax = 192;
+inline constexpr std::size_t kTrailerBytesMax = 4;    // what a device may leave behind a frame (a checksum)
 inline constexpr std::size_t kFragmentUnitBytes = 8;  // fragments start and end at multiples of it
 
 inline constexpr std::uint8_t kTypeBeat = 16;
@@ -43,6 +44,7 @@ struct Header {
 enum class Drop : std::uint8_t {
   kNone,
   kTruncated,    // shorter than its own lengths
+  kOversized,    // longer than its own lengths, more than by a trailer
   kNotPagewire,  // magic
   kWireVersion,  // spoken by another version
   kForeignCluster,
@@ -77,7 +79,8 @@ struct Parsed {
   std::span<const std::byte> body;
   std::span<const std::byte> fragment;
 };
-// Checks lengths and magic and splits the payload; what follows the frame's own lengths (padding) is ignored.
+// Checks lengths and magic and splits the payload. Our shortest frame needs no padding, so what follows the
+// frame's own lengths can only be a trailer.
 Parsed parse(std::span<const std::byte> payload);
 
 // A page message; kNone if it is well-formed. Node ids are checked against `node_count`.

@@ -299,8 +299,8 @@ TEST_F(HostileFrames, header__each_field) {
 TEST_F(HostileFrames, lengths__of_the_body_and_the_fragment) {
   Bytes changed = good;
   changed.resize(8'000);
-  changed[14] = std::byte{0x40};  // body of 8,000 bytes
-  changed[15] = std::byte{0x1f};
+  expect_dropped("oversized frame", Drop::kOversized, changed);
+  changed[14] = std::byte{0x40}, changed[15] = std::byte{0x1f};  // body of 8,000 bytes
   expect_dropped("oversized body", Drop::kBadLength, changed);
   Bytes with_page = body_with(
       reply, [](Message&) {}, page);
@@ -351,6 +351,7 @@ TEST_F(HostileFrames, control__beats_and_regions) {
   beat.type = protocol::kTypeBeat;
   Bytes short_beat = peer_->frame(beat, Beat{});
   short_beat[14] = static_cast<std::byte>(std::to_integer<unsigned>(short_beat[14]) - 8);
+  short_beat.resize(short_beat.size() - 8);
   expect_dropped("a beat too short", Drop::kBadLength, short_beat);
   beat.boot_id += 1;
   expect_dropped("a beat of a later life, after the join", Drop::kOldBootId, peer_->frame(beat, Beat{}));

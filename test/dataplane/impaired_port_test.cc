@@ -1,3 +1,4 @@
+// The port that loses, doubles and reorders: by its seed, as often as asked, and holding nothing for ever.
 #include "dataplane/impaired_port.h"
 
 #include <gtest/gtest.h>

@@ -45,6 +45,11 @@ class RandomFrames {
     protocol::Header header = random_header(bytes);
     std::size_t body_bytes = below(100);
     spoil(header, body_bytes);
+    const std::size_t true_bytes = protocol::kHeaderBytes + body_bytes + header.fragment_bytes;
+    if (true_bytes <= 8'000 && one_in(2)) {  // lengths that are true
+      payload.resize(true_bytes);
+      fill(payload);
+    }
     encode_header(header, body_bytes, payload);
     if (spoil_version_) payload[2] = std::byte{0x7f};
   }

@@ -1,6 +1,7 @@
 #include "test/e2e/cluster.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -141,14 +142,12 @@ Namespaces::Namespaces(std::uint32_t count) : base_("pw" + std::to_string(getpid
   bool made = run("ip netns add " + bridge_namespace()) && run(bridge + "ip link add br0 type bridge") &&
               run(bridge + "ip link set br0 up");
   for (std::uint32_t i = 0; made && i < count; ++i) {
-    const std::string inside = "ip netns exec " + name(i) + " ";
-    const std::string outer = "v" + std::to_string(i);
-    made = run("ip netns add " + name(i)) &&
-           run(inside + "ip link add " + kInterface + " type veth peer name " + outer + " netns " +
-               bridge_namespace()) &&
-           run(inside + "ip link set " + kInterface + " up") &&
-           run(bridge + "ip link set " + outer + " master br0") &&
-           run(bridge + "ip link set " + outer + " up");
+    made = run(fmt::format("ip netns add {}", name(i))) &&
+           run(fmt::format("ip netns exec {} ip link add {} type veth peer name v{} netns {}", name(i),
+                           kInterface, i, bridge_namespace())) &&
+           run(fmt::format("ip netns exec {} ip link set {} up", name(i), kInterface)) &&
+           run(fmt::format("{}ip link set v{} master br0", bridge, i)) &&
+           run(fmt::format("{}ip link set v{} up", bridge, i));
   }
   if (!made && why_not_.empty()) why_not_ = "could not make network namespaces (ip netns, veth, bridge)";
 }

@@ -36,9 +36,9 @@ class ControlNetwork {
  public:
   ControlNetwork(std::uint32_t node_count, std::uint64_t seed, const Weather& weather)
       : weather_(weather), random_(seed) {
-    for (std::uint8_t node = 0; node < node_count; ++node) {
+    for (std::uint32_t node = 0; node < node_count; ++node) {
       ControlSettings settings;
-      settings.self = NodeId{node};
+      settings.self = NodeId{static_cast<std::uint8_t>(node)};
       settings.members = NodeSet::first(node_count);
       settings.region_base = kRegionBase;
       nodes_.push_back(std::make_unique<Node>(settings));
