@@ -46,7 +46,7 @@ struct LoopOptions {
   std::size_t reassembly_count = 64;  // pages gathered at once
   std::uint64_t spin_ns = 5'000;      // without work: spin so long,
   std::uint64_t yield_ns = 50'000;    // then yield so long, then sleep
-  std::uint64_t crowded_ns = 10'000;  // a yield that takes longer: others want this core, so sleep at once
+  std::uint64_t crowded_ns = 1'000'000;  // a yield that takes longer: others want this core, so sleep at once
 };
 
 struct LoopCounters {  // written by the loop, read by anybody
@@ -86,7 +86,7 @@ class Loop {
   static constexpr std::size_t kBurst = 32;
   static constexpr std::size_t kFaultRing = 1024;
   static constexpr std::size_t kInboxRing = 256;
-  static constexpr std::uint64_t kCrowdedForNs = 10'000'000;
+  static constexpr std::uint64_t kCrowdedForNs = 5'000'000;
 
   // What is known of a round beside the protocol's own state.
   struct Waiting {

@@ -37,6 +37,7 @@ void lock_together(const std::string& layout, std::uint64_t entries) {
     EXPECT_EQ(node.exit_code, 0) << node.output;
     EXPECT_EQ(node.at("violations"), 0u) << node.output;
     EXPECT_EQ(node.at("total"), 2 * entries) << node.output;
+    EXPECT_GE(node.at("switches"), entries / 1000) << "the lock was hardly contended\n" << node.output;
   }
 }
 

@@ -47,7 +47,7 @@ void run_counts(Node& node, const Arguments& arguments) {
 // Peterson's lock between nodes 0 and 1 with sequentially consistent atomics: never both inside, and the
 // plain counter that it guards loses nothing.
 void run_peterson(Node& node, const Arguments& arguments) {
-  const Region region = node.open_region({.name = "lock", .bytes = 4 * kPageBytes});
+  const Region region = node.open_region({.name = "lock", .bytes = 6 * kPageBytes});
   const std::size_t stride = arguments.layout == "pages" ? 1 : 0;  // all on one page, or each on its own
   Word& my_flag = word(region, node.id() * stride, node.id());
   Word& other_flag = word(region, (1 - node.id()) * stride, 1 - node.id());
@@ -55,9 +55,18 @@ void run_peterson(Node& node, const Arguments& arguments) {
   Word& inside = word(region, 3 * stride, 3);
   auto& guarded = region.as<std::uint64_t>()[3 * stride * (kPageBytes / 8) + 4];
   auto& last_inside = region.as<std::uint64_t>()[3 * stride * (kPageBytes / 8) + 5];
+  // So that neither runs through before the other has begun: nobody is more than this many entries ahead.
+  constexpr std::uint64_t kAhead = 200;
+  Word& my_progress = word(region, 4 + node.id());
+  Word& other_progress = word(region, 5 - node.id());
   std::uint64_t violations = 0;
   std::uint64_t switches = 0;  // entries right after one of the other node
+  node.barrier();
   for (std::uint64_t i = 0; i < arguments.count; ++i) {
+    if (i % (kAhead / 2) == 0) {
+      my_progress.store(i);
+      while (i > other_progress.load() + kAhead) std::this_thread::yield();
+    }
     my_flag.store(1);
     turn.store(1 - node.id());
     for (int spins = 0; other_flag.load() == 1 && turn.load() == 1 - node.id(); ++spins) {
@@ -71,6 +80,7 @@ void run_peterson(Node& node, const Arguments& arguments) {
     if (inside.fetch_sub(1) != 1) ++violations;
     my_flag.store(0);
   }
+  my_progress.store(arguments.count);
   node.barrier();
   report("violations", violations);
   report("switches", switches);
