@@ -22,6 +22,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -210,6 +211,18 @@ void own_pages(const Options& options) {
              [&](std::size_t first, std::size_t last) { own_chunk(node, Pages(measured), first, last); });
 }
 
+// The node counts a fault once the page is mapped, so the last one may be counted after its thread went on.
+Stats stats_of_all(const Region& region, std::size_t pages) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  Stats stats = region.stats();
+  while ((stats.read_miss.count < pages || stats.upgrade.count < pages || stats.write_miss.count < pages) &&
+         std::chrono::steady_clock::now() < until) {
+    std::this_thread::yield();
+    stats = region.stats();
+  }
+  return stats;
+}
+
 // The node's own statistics must have seen the same faults; else something else was measured than the names
 // say.
 void expect_counts(const Stats& stats, std::size_t pages) {
@@ -240,7 +253,7 @@ CaseResult touch_pages(const Options& options) {
   for_chunks(options.pages, [&](std::size_t first, std::size_t last) {
     touch_chunk(node, Pages(measured), first, last, local, result.samples);
   });
-  result.stats = measured.stats();
+  result.stats = stats_of_all(measured, options.pages);
   expect_counts(result.stats, options.pages);
   return result;
 }
