@@ -41,11 +41,11 @@ struct LoopShared {
 
 struct LoopOptions {
   std::uint32_t index = 0;
-  int core = -1;                      // -1: floats
-  std::size_t round_count = 512;      // pages under way at once
-  std::size_t reassembly_count = 64;  // pages gathered at once
-  std::uint64_t spin_ns = 5'000;      // without work: spin so long,
-  std::uint64_t yield_ns = 50'000;    // then yield so long, then sleep
+  int core = -1;                         // -1: floats
+  std::size_t round_count = 512;         // pages under way at once
+  std::size_t reassembly_count = 64;     // pages gathered at once
+  std::uint64_t spin_ns = 5'000;         // without work: spin so long,
+  std::uint64_t yield_ns = 50'000;       // then yield so long, then sleep
   std::uint64_t crowded_ns = 1'000'000;  // a yield that takes longer: others want this core, so sleep at once
 };
 

@@ -17,6 +17,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "pagewire/config.h"
 #include "pagewire/error.h"
