@@ -39,7 +39,8 @@ class SpscRing {
     return true;
   }
   bool try_push(const T& value) noexcept(std::is_nothrow_copy_constructible_v<T>) {
-    return try_push(T(value));
+    T copy = value;
+    return try_push(std::move(copy));
   }
 
   // Consumer. The oldest element, or null if there is none; it stays valid until pop().
