@@ -44,6 +44,10 @@ std::map<std::string, std::uint64_t> parse(const std::string& output) {
 
 }  // namespace
 
+std::uint64_t long_or(std::uint64_t whole, std::uint64_t part) {
+  return std::getenv("PAGEWIRE_TEST_LONG") != nullptr ? whole : part;
+}
+
 Cluster::Cluster(const std::string& scenario, std::uint32_t node_count, const std::vector<std::string>& flags,
                  const std::vector<std::vector<std::string>>& prefixes) {
   std::string pattern = std::filesystem::temp_directory_path() / "pagewire-e2e-XXXXXX";

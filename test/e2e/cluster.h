@@ -21,6 +21,9 @@ struct Finished {
   }
 };
 
+// The whole count in the long run (./run test --long), else a part of it.
+std::uint64_t long_or(std::uint64_t whole, std::uint64_t part);
+
 class Cluster {
  public:
   // Starts `node_count` nodes of a scenario; `flags` go to each. `prefixes`, one a node, come before the

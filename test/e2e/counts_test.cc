@@ -42,7 +42,7 @@ void lock_together(const std::string& layout, std::uint64_t entries) {
 }
 
 TEST(Peterson, all_on_one_page) { lock_together("page", 100'000); }
-TEST(Peterson, each_word_on_its_page) { lock_together("pages", 10'000); }
+TEST(Peterson, each_word_on_its_page) { lock_together("pages", long_or(100'000, 10'000)); }
 
 TEST(BigRegion, is_right_and_costs_its_bytes_once) {
   constexpr std::uint64_t kMegabytes = 64;

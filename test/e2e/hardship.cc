@@ -36,10 +36,12 @@ void run_dead_peer(Node& node, const Arguments&) {
     for (std::uint64_t i = 0; !stop.load(); ++i) first_word(ours, i % 32).fetch_add(1);
   });
   node.barrier();
-  if (node.id() == victim) {
+  if (node.id() == victim) {  // it may die once the others have passed the barrier
+    while (first_word(ours, 60).load() + first_word(ours, 61).load() < 2) std::this_thread::yield();
     report("victim_ready", 1);
     for (;;) pause();
   }
+  first_word(ours, 60 + node.id()).store(1);
   while (node.stats().silent_nodes.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   report("silent", node.stats().silent_nodes.front());
   if (node.id() == 0) {
@@ -108,9 +110,10 @@ void on_bus(int) { siglongjmp(bus_jump, 1); }
 // A thread is blocked on a page of a stopped peer when its own node is destroyed: SIGBUS, not a zero.
 void run_blocked_at_end(Node& node, const Arguments& arguments) {
   const Region warm = node.open_region(
-      {.name = "warm", .bytes = kPageBytes, .placement = Placement::kOneNode, .placement_node = 1});
-  node.barrier();
+      {.name = "warm", .bytes = 2 * kPageBytes, .placement = Placement::kOneNode, .placement_node = 1});
+  if (node.id() == 0) first_word(warm, 1).store(1);
   if (node.id() == 1) {
+    while (first_word(warm, 1).load() == 0) std::this_thread::yield();
     report("victim_ready", 1);
     for (;;) pause();
   }

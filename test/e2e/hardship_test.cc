@@ -4,7 +4,6 @@
 
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <string>
@@ -24,11 +23,6 @@ std::uint64_t print_seed() {
   const std::uint64_t seed = std::random_device()();
   std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
   return seed;
-}
-
-// The whole count in the long run, else a part of it: every access to another page is a fault or two.
-std::uint64_t long_or(std::uint64_t whole, std::uint64_t part) {
-  return std::getenv("PAGEWIRE_TEST_LONG") != nullptr ? whole : part;
 }
 
 void count_under_loss(const std::string& layout, int loops, std::uint64_t adds) {
