@@ -41,8 +41,8 @@ TEST(Lossy, one_atomic__one_loop) { count_under_loss("one", 1, 200'000); }
 TEST(Lossy, atomics_on_one_page__two_loops) { count_under_loss("page", 2, 200'000); }
 TEST(Lossy, one_atomic__two_loops) { count_under_loss("one", 2, 200'000); }
 TEST(Lossy, atomics_on_one_page__one_loop) { count_under_loss("page", 1, 200'000); }
-TEST(Lossy, atomics_on_64_pages__one_loop) { count_under_loss("pages", 1, long_or(200'000, 40'000)); }
-TEST(Lossy, atomics_on_64_pages__two_loops) { count_under_loss("pages", 2, long_or(200'000, 20'000)); }
+TEST(Lossy, atomics_on_64_pages__one_loop) { count_under_loss("pages", 1, 200'000); }
+TEST(Lossy, atomics_on_64_pages__two_loops) { count_under_loss("pages", 2, 200'000); }
 
 TEST(Lossy, peterson) {
   const std::uint64_t seed = print_seed();
