@@ -118,8 +118,7 @@ void run_blocked_at_end(Node& node, const Arguments& arguments) {
     for (;;) pause();
   }
   while (node.stats().silent_nodes.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  // A second life of the same idea in this process is not possible while the first holds the port, so the
-  // blocked thread works on this very node, which the caller destroys after we return.
+  // The blocked thread outlives the node, which our caller destroys after we return.
   std::signal(SIGBUS, on_bus);
   const Region* region = &warm;
   static std::atomic<int> outcome{0};
