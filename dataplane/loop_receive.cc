@@ -1,7 +1,10 @@
 // Frames in: a ladder of checks, each with its counter, then the page's transition. Loop thread.
 #include <rte_mbuf.h>
 
+#include <algorithm>
+
 #include "dataplane/loop.h"
+#include "protocol/admission.h"
 
 namespace pagewire::dataplane {
 
@@ -24,15 +27,15 @@ void Loop::on_frame(rte_mbuf* frame) {
 Drop Loop::admit(const protocol::Parsed& parsed, rte_mbuf* frame, bool& moved) {
   Membership& membership = shared_.membership;
   const protocol::Header& header = parsed.header;
-  if (header.cluster != membership.cluster) return Drop::kForeignCluster;
-  if (header.view != membership.view) return Drop::kWrongView;
-  if (header.sender == membership.self) return Drop::kOwnEcho;
-  if (header.sender.value >= membership.node_count) return Drop::kUnknownSender;
-  if (!header.to.contains(membership.self)) return Drop::kNotForUs;
-  const std::uint64_t known_boot = membership.boot_ids[header.sender.value].load(std::memory_order_relaxed);
-  const bool newer_life = header.type == protocol::kTypeBeat && header.boot_id > known_boot &&
-                          (known_boot == 0 || !membership.joined.load(std::memory_order_relaxed));
-  if (header.boot_id != known_boot && !newer_life) return Drop::kOldBootId;
+  const protocol::Listener here{.self = membership.self,
+                                .node_count = membership.node_count,
+                                .cluster = membership.cluster,
+                                .view = membership.view,
+                                .joined = membership.joined.load(std::memory_order_relaxed)};
+  const std::size_t sender = std::min<std::size_t>(header.sender.value, protocol::kNodesMax - 1);
+  const Drop refused =
+      protocol::admit(here, header, membership.boot_ids[sender].load(std::memory_order_relaxed));
+  if (refused != Drop::kNone) return refused;
   const bool is_control = header.type == protocol::kTypeBeat || header.type == protocol::kTypeRegion;
   const Drop drop = is_control ? admit_control(parsed, frame, moved) : admit_page(parsed, frame, moved);
   if (drop == Drop::kNone && !moved) {

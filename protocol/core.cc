@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "protocol/rules.h"
 #include "protocol/transition.h"
 
 namespace pagewire::protocol {
@@ -28,11 +29,13 @@ bool wants_bytes(const View& view, PageRef page, const Message& message) {
   if (message.type == MessageType::kOwnershipTransfer) {
     const bool handing_over =
         entry.round != kNoRound && page.rounds[entry.round].stage == Stage::kHandingOver;
-    return message.epoch > entry.epoch && !entry.owner && !handing_over;
+    const bool above = message.epoch > entry.epoch || !keeps(Rule::kOnlyAboveEpoch);
+    return above && !entry.owner && !handing_over;
   }
   if (message.type != MessageType::kCopyReply || entry.round == kNoRound) return false;
   const Round& round = page.rounds[entry.round];
-  return round.stage == Stage::kRequesting && round.transaction == message.transaction && !round.wants_write;
+  const bool pending = round.transaction == message.transaction || !keeps(Rule::kOnlyPending);
+  return round.stage == Stage::kRequesting && pending;
 }
 
 Outcome Transition::fault(Access access) {
@@ -42,13 +45,15 @@ Outcome Transition::fault(Access access) {
   }
   const Stage at = stage();
   if (at == Stage::kFree || at == Stage::kHolding || at == Stage::kHandingOver) {
+    if (at == Stage::kHandingOver && !keeps(Rule::kNeverResumes)) page_.owner = true;
     if (page_.owner) return fault_as_owner(access);
     if (!take_round(true)) return Outcome::kBusy;
   }
   const bool raised = access == Access::kWrite && !round().wants_write;
   round().wants_write |= access == Access::kWrite;
   round().wants_read |= access == Access::kRead;
-  if (at == Stage::kFree || at == Stage::kHolding || (at == Stage::kRequesting && raised)) {
+  if (at == Stage::kFree || at == Stage::kHolding || (at == Stage::kRequesting && raised) ||
+      !keeps(Rule::kOneRequest)) {
     start_request();
     replay_deferred();
   }
@@ -111,7 +116,7 @@ void Transition::timeout() {
       send_invalidates();
       break;
     case Stage::kHandingOver:
-      send_transfer(true);
+      if (keeps(Rule::kTransferIsRepeated)) send_transfer(true);
       break;
     case Stage::kHolding:
     case Stage::kFree:
@@ -123,7 +128,7 @@ void Transition::timeout() {
 // A fresh transaction for what the round wants. A read goes to the hinted owner alone first; a write to all,
 // because the holders of copies answer it too.
 void Transition::start_request() {
-  page_.last_transaction.value += 1;
+  if (keeps(Rule::kTransactionsGrow)) page_.last_transaction.value += 1;
   round().stage = Stage::kRequesting;
   round().transaction = page_.last_transaction;
   round().attempts = 0;
@@ -161,6 +166,7 @@ void Transition::start_collecting(Version new_version, std::uint64_t grace_ns) {
 
 NodeSet Transition::lacking_promise(Version version) {
   NodeSet lacking;
+  if (!keeps(Rule::kCopysetPromises)) return lacking;
   page_.copyset.for_each([&](NodeId node) {
     if (round().promised[node.value] < version) lacking.add(node);
   });
@@ -180,7 +186,7 @@ void Transition::try_complete() {
 
 void Transition::grant_write(Version new_version) {
   page_.version = new_version;
-  page_.data_version = new_version;
+  if (keeps(Rule::kTagOfTenure)) page_.data_version = new_version;
   page_.floor = std::max(page_.floor, new_version);
   page_.copyset = NodeSet{};
   page_.fresh = false;

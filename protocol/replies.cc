@@ -2,17 +2,19 @@
 // page's loop calls it.
 #include <algorithm>
 
+#include "protocol/rules.h"
 #include "protocol/transition.h"
 
 namespace pagewire::protocol {
 
 // R6: only if its transaction is pending and the version is at or above our own floor.
 void Transition::on_copy_reply(const Message& message) {
-  if (stage() != Stage::kRequesting || round().wants_write || round().transaction != message.transaction) {
+  const bool pending = has_round() && round().transaction == message.transaction;
+  if (stage() != Stage::kRequesting || (!pending && keeps(Rule::kOnlyPending))) {
     return rounds_.count(Event::kStale);
   }
-  if (message.version <
-      page_.floor) {  // we promised more meanwhile: ask again, with the floor that we have now
+  if (message.version < page_.floor && keeps(Rule::kAtOrAboveFloor)) {
+    // We promised more meanwhile: ask again, with the floor that we have now.
     rounds_.count(Event::kBelowFloor);
     return send_request();
   }
@@ -31,9 +33,10 @@ void Transition::on_copy_reply(const Message& message) {
 void Transition::on_transfer(const Message& message) {
   Message accepted = make(MessageType::kTransferAck);
   accepted.epoch = message.epoch;
-  if (message.epoch <= page_.epoch) {
+  if (message.epoch <= page_.epoch && keeps(Rule::kOnlyAboveEpoch)) {
     rounds_.count(Event::kStale);
-    return effects_.send(NodeSet::of(message.from), accepted);
+    if (keeps(Rule::kAcknowledgedAgain)) effects_.send(NodeSet::of(message.from), accepted);
+    return;
   }
   const bool have_them = message.data_version == page_.data_version;
   if (page_.owner || stage() == Stage::kHandingOver || (!have_them && !message.has_bytes)) {
@@ -69,7 +72,8 @@ void Transition::accept_ownership(const Message& message) {
 void Transition::on_ack(const Message& message) {
   if (stage() != Stage::kCollecting && stage() != Stage::kRequesting) return rounds_.count(Event::kStale);
   Version& promised = round().promised[message.from.value];
-  promised = std::max(promised, message.version);
+  promised =
+      std::max({promised, message.version, keeps(Rule::kPromiseIsAFloor) ? Version{} : round().new_version});
   try_complete();
 }
 

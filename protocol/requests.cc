@@ -2,13 +2,16 @@
 // the acknowledgement of a hand-over. Only the page's loop calls it.
 #include <algorithm>
 
+#include "protocol/rules.h"
 #include "protocol/transition.h"
 
 namespace pagewire::protocol {
 
 // Rows 5 and 6. R3: only the owner answers, and it adds the reader to the copyset before it sends the data.
 void Transition::on_copy_request(const Message& message) {
-  if (!page_.owner) {
+  const bool may_answer =
+      page_.owner || (!keeps(Rule::kOnlyOwnerAnswers) && page_.permission == Permission::kRead);
+  if (!may_answer) {
     if (message.direct) {
       rounds_.count(Event::kNotOwner);
       Message answer = make(MessageType::kNotOwner);
@@ -19,14 +22,15 @@ void Transition::on_copy_request(const Message& message) {
     if (stage() == Stage::kRequesting && round().wants_write) defer(message);  // we may be the owner soon
     return;
   }
-  if (page_.granted.covers(message.from, message.transaction)) return rounds_.count(Event::kAlreadyGranted);
-  if (stage() == Stage::kCollecting) return defer(message);
+  if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
+  if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
   if (page_.permission == Permission::kWrite && holding()) return defer(message);
   if (page_.fresh) return hand_over(message.from, message.transaction, message.data_version);
   if (page_.permission == Permission::kWrite) set_permission(Permission::kRead);
-  page_.version =
-      std::max(page_.version, message.version);  // else a reader that promised more could never read again
-  page_.copyset.add(message.from);
+  if (keeps(Rule::kVersionReachesReader)) {  // else a reader that promised more could never read again
+    page_.version = std::max(page_.version, message.version);
+  }
+  if (keeps(Rule::kReaderInCopyset)) page_.copyset.add(message.from);
   Message reply = make(MessageType::kCopyReply);
   reply.transaction = message.transaction;
   reply.version = page_.version;
@@ -43,8 +47,8 @@ void Transition::on_write_request(const Message& message) {
     if (stage() == Stage::kRequesting && round().wants_write) defer(message);  // we may be the owner soon
     return;
   }
-  if (page_.granted.covers(message.from, message.transaction)) return rounds_.count(Event::kAlreadyGranted);
-  if (stage() == Stage::kCollecting) return defer(message);
+  if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
+  if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
   if (page_.permission != Permission::kInvalid && holding()) return defer(message);
   hand_over(message.from, message.transaction, message.data_version);
 }
@@ -52,17 +56,16 @@ void Transition::on_write_request(const Message& message) {
 // A holder hears that somebody wants to write. R7: the promise comes after the zap in the list of effects. A
 // node that holds nothing says nothing: if the owner thinks otherwise, the writer asks for the floor by name.
 void Transition::drop_copy_for(const Message& message) {
-  if (page_.heard_node == message.from && page_.heard >= message.transaction) return;
+  const bool heard = page_.heard_node == message.from && page_.heard >= message.transaction;
+  if (heard && keeps(Rule::kHeardOnce)) return;
   if (page_.permission == Permission::kRead && holding()) return defer(message);
   page_.heard_node = message.from;
   page_.heard = message.transaction;
   if (stage() != Stage::kHandingOver) page_.hint = message.from;
   if (page_.permission != Permission::kRead) return;
-  set_permission(Permission::kInvalid);
-  page_.floor = std::max(page_.floor, page_.version.next());
-  Message promise = make(MessageType::kAck);
-  promise.version = page_.floor;
-  effects_.send(NodeSet::of(message.from), promise);
+  const Version floor = std::max(page_.floor, page_.version.next());
+  if (keeps(Rule::kFloorByWriteRequest)) page_.floor = floor;
+  drop_and_promise(message.from, floor);
 }
 
 // The owner that collects asks for a floor. R5: it only grows, so a doubled or late one does no harm.
@@ -70,19 +73,37 @@ void Transition::on_invalidate(const Message& message) {
   if (page_.owner) return;  // of an owner before us
   const bool must_drop = page_.permission != Permission::kInvalid && page_.version < message.version;
   if (must_drop && holding()) return defer(message);
-  if (must_drop) set_permission(Permission::kInvalid);
-  page_.floor = std::max(page_.floor, message.version);
+  const Version floor =
+      keeps(Rule::kFloorOnlyGrows) ? std::max(page_.floor, message.version) : message.version;
+  if (keeps(Rule::kFloorByInvalidate)) page_.floor = floor;
   if (stage() != Stage::kHandingOver) page_.hint = message.from;
-  Message promise = make(MessageType::kAck);
-  promise.version = page_.floor;
-  effects_.send(NodeSet::of(message.from), promise);
+  if (must_drop) return drop_and_promise(message.from, floor);
+  promise(message.from, floor);
+}
+
+// R7: the zap first.
+void Transition::drop_and_promise(NodeId to, Version floor) {
+  if (keeps(Rule::kZapBeforePromise)) set_permission(Permission::kInvalid);
+  promise(to, floor);
+  set_permission(Permission::kInvalid);
+}
+
+void Transition::promise(NodeId to, Version floor) {
+  Message ack = make(MessageType::kAck);
+  ack.version = floor;
+  effects_.send(NodeSet::of(to), ack);
+}
+
+// R10.
+bool Transition::was_granted(const Message& message) const {
+  return page_.granted.covers(message.from, message.transaction) && keeps(Rule::kGrantedIsDropped);
 }
 
 // R8: stop own access, stop being owner, send, keep the bytes, repeat until acknowledged.
 void Transition::hand_over(NodeId to, Transaction transaction, Version their_data) {
   if (!take_round(false)) return rounds_.count(Event::kBusy);
-  set_permission(Permission::kInvalid);
-  page_.owner = false;
+  if (keeps(Rule::kStopsAccess)) set_permission(Permission::kInvalid);
+  if (keeps(Rule::kStopsOwning)) page_.owner = false;
   page_.fresh = false;
   page_.hint = to;
   page_.hold_until = Time{};
@@ -91,7 +112,7 @@ void Transition::hand_over(NodeId to, Transaction transaction, Version their_dat
   retained.stage = Stage::kHandingOver;
   retained.target = to;
   retained.transaction = transaction;
-  retained.new_version = page_.version.next();
+  retained.new_version = keeps(Rule::kVersionRises) ? page_.version.next() : page_.version;
   retained.copyset = page_.copyset.without(to);
   retained.attempts = 0;
   page_.floor = std::max(page_.floor, retained.new_version);
@@ -99,6 +120,8 @@ void Transition::hand_over(NodeId to, Transaction transaction, Version their_dat
   send_transfer(their_data != page_.data_version);
   arm_retry();
   replay_deferred();
+  if (!keeps(Rule::kKeptUntilAcknowledged) && stage() == Stage::kHandingOver)
+    hand_over_is_done(page_.epoch.next());
 }
 
 void Transition::send_transfer(bool with_bytes) {
@@ -106,9 +129,9 @@ void Transition::send_transfer(bool with_bytes) {
   transfer.transaction = round().transaction;
   transfer.version = round().new_version;
   transfer.data_version = page_.data_version;
-  transfer.epoch = page_.epoch.next();
-  transfer.copyset = round().copyset;
-  transfer.granted = page_.granted;
+  transfer.epoch = keeps(Rule::kEpochRises) ? page_.epoch.next() : page_.epoch;
+  if (keeps(Rule::kCopysetTravels)) transfer.copyset = round().copyset;
+  if (keeps(Rule::kGrantedTravels)) transfer.granted = page_.granted;
   transfer.has_bytes = with_bytes;
   effects_.send(NodeSet::of(round().target), transfer);
 }
@@ -118,7 +141,11 @@ void Transition::on_transfer_ack(const Message& message) {
       message.epoch != page_.epoch.next()) {
     return rounds_.count(Event::kStale);
   }
-  page_.epoch = message.epoch;
+  hand_over_is_done(message.epoch);
+}
+
+void Transition::hand_over_is_done(Epoch epoch) {
+  page_.epoch = epoch;
   if (!round().wants_read && !round().wants_write) return finish_round();
   start_request();
   replay_deferred();

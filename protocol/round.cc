@@ -19,7 +19,7 @@ Rounds::Rounds(std::span<Round> rounds, std::span<Time> deadlines) : rounds_(rou
 }
 
 std::uint16_t Rounds::take(PageId page, bool local) {
-  if (free_ == kNoRound || (local && local_count_ >= local_max_)) return kNoRound;
+  if (free_ == kNoRound || (local && !has_local_share())) return kNoRound;
   const std::uint16_t index = free_;
   Round& round = rounds_[index];
   free_ = static_cast<std::uint16_t>(round.page.index);

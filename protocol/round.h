@@ -9,6 +9,7 @@
 
 #include "protocol/message.h"
 #include "protocol/page.h"
+#include "protocol/rules.h"
 #include "protocol/types.h"
 
 namespace pagewire::protocol {
@@ -81,7 +82,7 @@ class Rounds {
   void give_back(std::uint16_t index);
   // The round no longer serves a fault of this node alone.
   void set_local(std::uint16_t index, bool local);
-  bool has_local_share() const { return local_count_ < local_max_; }
+  bool has_local_share() const { return local_count_ < local_max_ || !keeps(Rule::kReserveForOthers); }
   bool has_room_for_local() const { return has_local_share() && free_ != kNoRound; }
 
   Round& operator[](std::uint16_t index) { return rounds_[index]; }

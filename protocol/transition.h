@@ -23,6 +23,10 @@ class Transition {
   void hand_over(NodeId to, Transaction transaction, Version their_data);
   void send_transfer(bool with_bytes);
   void on_transfer_ack(const Message& message);
+  void hand_over_is_done(Epoch epoch);
+  void drop_and_promise(NodeId to, Version floor);
+  void promise(NodeId to, Version floor);
+  bool was_granted(const Message& message) const;
 
   // replies.cc: what the one who asked does
   void on_copy_reply(const Message& message);

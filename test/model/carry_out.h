@@ -75,25 +75,29 @@ inline const char* check_send(const protocol::View& view, const protocol::PageEn
 }
 
 // All effects in their order. `send(const Effect&, value)` is called for each kSend, with the bytes as they
-// are then. Returns the first complaint, or nullptr.
+// are then. Returns the first complaint, or nullptr; the effects are carried out to the end all the same.
 template <typename Send>
 const char* carry_out(const protocol::View& view, const protocol::PageEntry& after,
                       const protocol::Effects& effects, const Handled& handled, Memory& memory, Send&& send) {
   using Kind = protocol::Effect::Kind;
+  const char* first = nullptr;
+  const auto complain = [&](const char* complaint) { first = first == nullptr ? complaint : first; };
   for (const auto& effect : effects.all()) {
     if (effect.kind == Kind::kInstall) {
-      if (handled.message == nullptr || !handled.message->has_bytes) return "EFFECTS: kInstall without bytes";
-      if (!handled.wanted_bytes) return "EFFECTS: kInstall, but wants_bytes said no";
-      if (memory.mapping != protocol::Permission::kInvalid) return "EFFECTS: kInstall under a mapping";
+      if (handled.message == nullptr || !handled.message->has_bytes)
+        complain("EFFECTS: kInstall without bytes");
+      if (!handled.wanted_bytes) complain("EFFECTS: kInstall, but wants_bytes said no");
+      if (memory.mapping != protocol::Permission::kInvalid) complain("EFFECTS: kInstall under a mapping");
       memory.value = handled.value;
     } else if (effect.kind == Kind::kSend) {
-      if (const char* complaint = check_send(view, after, effect, memory.mapping)) return complaint;
+      complain(check_send(view, after, effect, memory.mapping));
       send(effect, effect.message.has_bytes ? memory.value : std::uint8_t{0});
-    } else if (const char* complaint = change_mapping(effect.kind, memory.mapping)) {
-      return complaint;
+    } else {
+      complain(change_mapping(effect.kind, memory.mapping));
     }
   }
-  return memory.mapping == after.permission ? nullptr : "EFFECTS: the mapping is not what the entry says";
+  if (memory.mapping != after.permission) complain("EFFECTS: the mapping is not what the entry says");
+  return first;
 }
 
 }  // namespace pagewire::model

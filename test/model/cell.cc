@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <span>
 
+#include "protocol/admission.h"
+
 namespace pagewire::model {
 namespace {
 
@@ -11,12 +13,14 @@ using protocol::allows;
 using protocol::Deferred;
 using protocol::Effect;
 using protocol::Effects;
+using protocol::Event;
 using protocol::GrantedList;
 using protocol::initial_entry;
 using protocol::initial_owner;
 using protocol::kDeferredMax;
 using protocol::kNever;
 using protocol::kNoRound;
+using protocol::MessageType;
 using protocol::NodeId;
 using protocol::NodeSet;
 using protocol::Outcome;
@@ -95,6 +99,16 @@ const char* normalise(const Bounds& bounds, Pool& pool, NodeCell& cell) {
   return complaint;
 }
 
+NodeCell initial_cell(const Bounds& bounds, NodeId self, NodeId one) {
+  NodeCell cell;
+  cell.self = self;
+  for (std::uint32_t p = 0; p < bounds.pages; ++p) {
+    const NodeId owner = initial_owner(bounds.placement, one, bounds.nodes, p, bounds.pages);
+    cell.pages[p].entry = initial_entry(self, owner, bounds.placement);
+  }
+  return cell;
+}
+
 bool wants(const PageCell& page, Access access) {
   if (page.entry.round == kNoRound) return false;
   return access == Access::kRead ? page.round.wants_read : page.round.wants_write;
@@ -120,7 +134,22 @@ const char* check_monotonic(const PageEntry& before, const PageEntry& after) {
   return nullptr;
 }
 
-bool is_possible(const NodeCell& cell, const Action& action) {
+// R11, as a frame with that message would be judged.
+bool is_admitted(const Bounds& bounds, const NodeCell& cell, const Envelope& envelope) {
+  const auto boot = [&](std::uint8_t life) { return bounds.restart == Restart::kNewBoot ? life + 1U : 1U; };
+  const auto view = [&](std::uint8_t life) { return bounds.restart == Restart::kNewView ? life + 1U : 1U; };
+  protocol::Header header;
+  header.type = static_cast<std::uint8_t>(envelope.message.type);
+  header.view = view(envelope.life);
+  header.sender = envelope.message.from;
+  header.to = NodeSet::of(NodeId{envelope.to});
+  header.boot_id = boot(envelope.life);
+  const protocol::Listener here{
+      .self = cell.self, .node_count = bounds.nodes, .view = view(cell.life), .joined = true};
+  return admit(here, header, boot(cell.life)) == protocol::Drop::kNone;
+}
+
+bool is_possible(const Bounds& bounds, const NodeCell& cell, const Action& action) {
   const PageCell& page = cell.pages[action.page];
   switch (action.kind) {
     case Action::Kind::kReadFault:
@@ -135,8 +164,10 @@ bool is_possible(const NodeCell& cell, const Action& action) {
       return page.entry.owner && page.entry.granted != GrantedList{};
     case Action::Kind::kStore:
       return page.memory.mapping == Permission::kWrite;
+    case Action::Kind::kRestart:
+      return cell.life == 0;
     case Action::Kind::kDeliver:
-      return true;
+      return is_admitted(bounds, cell, *action.envelope);
     case Action::Kind::kLoseAll:
       break;
   }
@@ -144,7 +175,7 @@ bool is_possible(const NodeCell& cell, const Action& action) {
 }
 
 // The steps that need no transition.
-bool take_plain_step(NodeCell& cell, const Action& action) {
+bool take_plain_step(const Bounds& bounds, NodeCell& cell, const Action& action) {
   PageCell& page = cell.pages[action.page];
   switch (action.kind) {
     case Action::Kind::kHoldOver:
@@ -156,29 +187,40 @@ bool take_plain_step(NodeCell& cell, const Action& action) {
     case Action::Kind::kStore:
       page.memory.value = action.value;
       return true;
+    case Action::Kind::kRestart:
+      cell = initial_cell(bounds, cell.self, NodeId{action.value});
+      cell.life = 1;
+      return true;
     default:
       return false;
   }
 }
 
+// What a write request that was heard before must not do again.
+const char* note_dropped_copy(const PageCell& before, const Action& action, PageCell& after) {
+  if (action.kind != Action::Kind::kDeliver || action.envelope->message.type != MessageType::kWriteRequest) {
+    return nullptr;
+  }
+  const protocol::Message& message = action.envelope->message;
+  const bool same = before.entry.heard_node == message.from && before.entry.heard == message.transaction;
+  const bool dropped =
+      before.entry.permission == Permission::kRead && after.entry.permission == Permission::kInvalid;
+  if (same && dropped && before.dropped_for_heard && !before.entry.owner)
+    return "HEARD: a doubled write request drops a copy twice";
+  after.dropped_for_heard = dropped || (same && before.dropped_for_heard);
+  return nullptr;
+}
+
 }  // namespace
 
-NodeCell initial_cell(const Bounds& bounds, NodeId self) {
-  NodeCell cell;
-  cell.self = self;
-  for (std::uint32_t p = 0; p < bounds.pages; ++p) {
-    const NodeId owner = initial_owner(bounds.placement, NodeId{0}, bounds.nodes, p, bounds.pages);
-    cell.pages[p].entry = initial_entry(self, owner, bounds.placement);
-  }
-  return cell;
-}
+NodeCell initial_cell(const Bounds& bounds, NodeId self) { return initial_cell(bounds, self, NodeId{0}); }
 
 Step take_step(const Bounds& bounds, const NodeCell& before, const Action& action) {
   Step step;
-  if (!is_possible(before, action)) return step;
+  if (!is_possible(bounds, before, action)) return step;
   step.possible = true;
   step.after = before;
-  if (take_plain_step(step.after, action)) return step;
+  if (take_plain_step(bounds, step.after, action)) return step;
 
   const View view = view_of(bounds, before.self);
   Pool pool(bounds, step.after);
@@ -208,25 +250,30 @@ Step take_step(const Bounds& bounds, const NodeCell& before, const Action& actio
       handled.wanted_bytes = wants_bytes(view, ref, *handled.message);
       on_message(view, ref, *handled.message, kNow, effects);
   }
-  step.complaint = carry_out(view, page.entry, effects, handled, page.memory,
-                             [&](const Effect& effect, std::uint8_t value) {
-                               effect.to.for_each([&](NodeId to) {
-                                 step.sent.push_back(Envelope{to.value, action.page, value, effect.message});
-                               });
-                             });
+  step.complaint = carry_out(
+      view, page.entry, effects, handled, page.memory, [&](const Effect& effect, std::uint8_t value) {
+        effect.to.for_each([&](NodeId to) {
+          step.sent.push_back(Envelope{to.value, action.page, value, before.life, effect.message});
+        });
+      });
   step.let_on = raised_or_woke(effects);
   const char* pool_complaint = normalise(bounds, pool, step.after);
   if (step.complaint == nullptr) step.complaint = pool_complaint;
+  const char* heard_complaint = note_dropped_copy(before.pages[action.page], action, page);
+  if (step.complaint == nullptr) step.complaint = heard_complaint;
+  if (step.complaint == nullptr && bounds.forgets == 0 && pool.rounds.events(Event::kUnsolicited) > 0)
+    step.complaint = "R10: ownership comes to a node that asks for nothing";
   return step;
 }
 
 const char* check_step(const NodeCell& before, const Action& action, const Step& step) {
   if (step.complaint != nullptr || !step.possible) return step.complaint;
+  if (action.kind == Action::Kind::kRestart) return nullptr;
   const PageCell& was = before.pages[action.page];
   const PageCell& is = step.after.pages[action.page];
   for (const Access access : {Access::kRead, Access::kWrite}) {
     if (wants(was, access) && !wants(is, access) && !step.let_on)
-      return "WAITERS: a thread that waits was forgotten";
+      return "I6: a thread that waits was forgotten";
   }
   return check_monotonic(was.entry, is.entry);
 }

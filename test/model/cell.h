@@ -13,7 +13,11 @@
 
 namespace pagewire::model {
 
+inline constexpr std::size_t kNodesMax = 4;
 inline constexpr std::size_t kPagesMax = 4;
+
+// How nodes begin another life, one by one, while frames of the old one are still on their way (R11).
+enum class Restart : std::uint8_t { kNone, kNewBoot, kNewView };
 
 // How large a cluster is explored, and how far.
 struct Bounds {
@@ -26,9 +30,13 @@ struct Bounds {
   bool grace =
       false;          // a new owner waits for promises before it asks for them (as long as no time-out comes)
   bool hold = false;  // what arrives is held until a step of its own says that the time is over
-  bool losses = true;  // once, all that is on its way may be lost: I6 then rests on repeats alone
+  bool losses = true;           // once, all that is on its way may be lost: I6 then rests on repeats alone
+  bool overhear = false;        // a shared medium: every node hears every message
+  bool fold = true;             // states that differ only by the names of nodes are one
+  bool only_coherence = false;  // of the complaints about single steps none counts, only I1 to I6
+  Restart restart = Restart::kNone;
   protocol::Placement placement = protocol::Placement::kOneNode;  // node 0
-  std::size_t states_max = 40'000'000;
+  std::size_t states_max = 2'000'000'000;
 };
 
 // A page at a node. What only concerns time is normalised away: a deadline is armed or not, a hold is on or
@@ -37,11 +45,13 @@ struct PageCell {
   protocol::PageEntry entry;  // entry.round: 0 or kNoRound
   protocol::Round round;
   bool armed = false;
+  bool dropped_for_heard = false;  // the copy was dropped for the write request that was heard last
   Memory memory;
 };
 
 struct NodeCell {
   protocol::NodeId self{};
+  std::uint8_t life = 0;
   std::array<PageCell, kPagesMax> pages{};
 };
 
@@ -50,6 +60,7 @@ struct Envelope {
   std::uint8_t to = 0;
   std::uint8_t page = 0;
   std::uint8_t value = 0;  // the bytes, if message.has_bytes
+  std::uint8_t life = 0;   // of its sender
   protocol::Message message{};
 };
 
@@ -61,13 +72,14 @@ struct Action {
     kHoldOver,
     kForget,
     kStore,
+    kRestart,
+    kLoseAll,
     kDeliver,
-    kLoseAll
   };
   Kind kind = Kind::kReadFault;
   std::uint8_t page = 0;
-  std::uint8_t value = 0;              // kStore
-  const Envelope* envelope = nullptr;  // kDeliver
+  std::uint8_t value = 0;              // kStore: what; kRestart: the owner in the next life
+  const Envelope* envelope = nullptr;  // kDeliver; to another than its receiver: overheard
 };
 
 struct Step {
@@ -82,16 +94,18 @@ NodeCell initial_cell(const Bounds& bounds, protocol::NodeId self);
 // Runs the transition and carries its effects out; complains if the mapping or the pool does not go with
 // them.
 Step take_step(const Bounds& bounds, const NodeCell& before, const Action& action);
-// I5, R5, and that nobody who waits is forgotten: whatever one step of one node must keep. Complaint or
+// I5, R5, R10, and that nobody who waits is forgotten: whatever one step of one node must keep. Complaint or
 // nullptr.
 const char* check_step(const NodeCell& before, const Action& action, const Step& step);
 
-// All of a cell or envelope as bytes: equal if and only if the values are equal.
+// All of a cell or envelope as bytes: equal if and only if the values are equal. Throws std::length_error if
+// a counter has grown out of all bounds.
 std::string encode(const Bounds& bounds, const NodeCell& cell);
 std::string encode(const Envelope& envelope);
 
 std::string describe(const Envelope& envelope);
 std::string describe(const Bounds& bounds, const NodeCell& cell);
 std::string describe(const Action& action, protocol::NodeId self);
+const char* name_of(protocol::MessageType type);
 
 }  // namespace pagewire::model

@@ -2,6 +2,7 @@
 // that a field that is added to the protocol's types does not compile here until it is told apart too.
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
 
 #include "test/model/cell.h"
 
@@ -18,9 +19,10 @@ using protocol::PageEntry;
 using protocol::Round;
 using protocol::Time;
 
-// Counters stay small within the bounds; one byte holds them.
+// Counters stay small within the bounds; one byte holds them. Without a rule that stops it (R10) a page may
+// move for ever.
 void put(std::string& out, std::uint64_t value) {
-  if (value > 0xff) std::abort();
+  if (value > 0xff) throw std::length_error("a counter above 255");
   out.push_back(static_cast<char>(value));
 }
 
@@ -67,13 +69,6 @@ void put(std::string& out, const Round& round, std::uint32_t nodes) {
   for (std::size_t i = 0; i < nodes; ++i) put(out, promised[i].value);
 }
 
-const char* name_of(MessageType type) {
-  static constexpr const char* kNames[] = {
-      "?",           "CopyRequest", "CopyReply", "WriteRequest", "OwnershipTransfer",
-      "TransferAck", "Invalidate",  "Ack",       "NotOwner"};
-  return kNames[static_cast<std::size_t>(type)];
-}
-
 std::string describe(const GrantedList& granted) {
   std::string text;
   for (const auto slot : granted.raw()) {
@@ -85,13 +80,20 @@ std::string describe(const GrantedList& granted) {
 
 }  // namespace
 
+const char* name_of(MessageType type) {
+  static constexpr const char* kNames[] = {
+      "?",           "CopyRequest", "CopyReply", "WriteRequest", "OwnershipTransfer",
+      "TransferAck", "Invalidate",  "Ack",       "NotOwner"};
+  return kNames[static_cast<std::size_t>(type)];
+}
+
 std::string encode(const Bounds& bounds, const NodeCell& cell) {
   std::string out;
-  put(out, std::uint64_t{cell.self.value});
+  put(out, std::uint64_t{cell.self.value} | static_cast<std::uint64_t>(cell.life) << 4);
   for (std::uint32_t p = 0; p < bounds.pages; ++p) {
-    const auto& [entry, round, armed, memory] = cell.pages[p];
+    const auto& [entry, round, armed, dropped_for_heard, memory] = cell.pages[p];
     put(out, entry);
-    put(out, static_cast<std::uint64_t>(memory.mapping) | (armed ? 4U : 0U));
+    put(out, static_cast<std::uint64_t>(memory.mapping) | (armed ? 4U : 0U) | (dropped_for_heard ? 8U : 0U));
     put(out, std::uint64_t{memory.value});
     if (entry.round != kNoRound) put(out, round, bounds.nodes);
   }
@@ -100,13 +102,14 @@ std::string encode(const Bounds& bounds, const NodeCell& cell) {
 
 std::string encode(const Envelope& envelope) {
   std::string out;
-  const auto& [to, page, bytes, message] = envelope;
+  const auto& [to, page, bytes, life, message] = envelope;
   const auto& [type, from, direct, has_bytes, hint, transaction, version, data_version, epoch, copyset,
                granted] = message;
   for (const std::uint64_t value :
-       {std::uint64_t{to}, std::uint64_t{page}, std::uint64_t{bytes}, static_cast<std::uint64_t>(type),
-        std::uint64_t{from.value}, std::uint64_t{direct}, std::uint64_t{has_bytes}, std::uint64_t{hint.value},
-        transaction.value, version.value, data_version.value, epoch.value, copyset.bits()}) {
+       {std::uint64_t{to}, std::uint64_t{page}, std::uint64_t{bytes}, std::uint64_t{life},
+        static_cast<std::uint64_t>(type), std::uint64_t{from.value}, std::uint64_t{direct},
+        std::uint64_t{has_bytes}, std::uint64_t{hint.value}, transaction.value, version.value,
+        data_version.value, epoch.value, copyset.bits()}) {
     put(out, value);
   }
   put(out, granted);
@@ -124,13 +127,14 @@ std::string describe(const Envelope& envelope) {
       m.direct ? " direct" : "", m.has_bytes ? " bytes=" : "");
   std::string out = text;
   if (m.has_bytes) out += std::to_string(envelope.value);
+  if (envelope.life != 0) out += " life " + std::to_string(envelope.life);
   if (m.granted != GrantedList{}) out += " granted" + describe(m.granted);
   return out;
 }
 
 std::string describe(const Bounds& bounds, const NodeCell& cell) {
   static constexpr const char* kStages[] = {"-", "Requesting", "Collecting", "Holding", "HandingOver"};
-  std::string out = "node " + std::to_string(cell.self.value) + ":";
+  std::string out = "node " + std::to_string(cell.self.value) + (cell.life != 0 ? " restarted:" : ":");
   for (std::uint32_t p = 0; p < bounds.pages; ++p) {
     const PageEntry& e = cell.pages[p].entry;
     const bool busy = e.round != kNoRound;
@@ -171,10 +175,15 @@ std::string describe(const Action& action, NodeId self) {
       return at + "forgets what was granted";
     case Action::Kind::kStore:
       return at + "stores " + std::to_string(action.value);
-    case Action::Kind::kDeliver:
-      return "deliver " + describe(*action.envelope);
+    case Action::Kind::kRestart:
+      return "node " + std::to_string(self.value) + " restarts, the page now begins at node " +
+             std::to_string(action.value);
     case Action::Kind::kLoseAll:
       return "all messages on their way are lost";
+    case Action::Kind::kDeliver:
+      return (action.envelope->to == self.value ? "deliver "
+                                                : "node " + std::to_string(self.value) + " overhears ") +
+             describe(*action.envelope);
   }
   return at;
 }

@@ -1,10 +1,8 @@
 #include "test/model/explore.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <deque>
-#include <unordered_map>
+#include <chrono>
+#include <stdexcept>
 
 #include "test/model/intern.h"
 
@@ -16,343 +14,363 @@ using protocol::NodeId;
 using protocol::Permission;
 using protocol::Stage;
 
-// A state of the whole cluster: numbers of interned cells and envelopes. Stored as bytes: head, then
-// messages.
-struct Head {
-  std::array<std::uint32_t, 4> cells{};
-  std::array<std::uint8_t, kPagesMax> stored{};  // the last store to each page, of whichever node
-  std::uint8_t faults_left = 0;
-  std::uint8_t forgets_left = 0;
-  std::uint8_t losses_left = 0;
-  std::uint8_t unused = 0;
-};
-static_assert(std::has_unique_object_representations_v<Head>);
-using Network = std::vector<std::uint16_t>;  // sorted
-
-// What a node's step is, by numbers: kinds other than kDeliver are below kDeliverBase.
-constexpr std::uint32_t kDeliverBase = 8 * 1024;
-using ActionNumber = std::uint32_t;
-
-ActionNumber number_of(Action::Kind kind, std::uint8_t page, std::uint8_t value) {
-  return static_cast<std::uint32_t>(kind) * 1024 + page * 256U + value;
-}
-
-// A step in numbers; remembered, as most are met many times.
-struct KnownStep {
-  bool possible = false;
-  const char* complaint = nullptr;
-  std::uint32_t after = 0;
-  std::vector<std::uint16_t> sent;  // sorted
-};
-
 class Explorer {
  public:
-  Explorer(const Bounds& bounds, const Tamper& tamper) : bounds_(bounds), tamper_(tamper) {}
+  Explorer(const Bounds& bounds, const Options& options)
+      : bounds_(bounds), options_(options), universe_(bounds, options_.tamper) {}
   Report run();
 
  private:
-  struct Origin {
-    std::uint32_t parent;
-    std::uint32_t action;
-    std::uint32_t depth;
-    std::uint8_t node;
-  };
+  using Clock = std::chrono::steady_clock;
 
-  void load(std::uint32_t state);
+  // How a state was first reached.
+  struct Origin {
+    std::uint32_t parent = 0;
+    std::uint32_t action : 20 = 0;  // of the parent's node, in the parent's names
+    std::uint32_t node : 4 = 0;
+    std::uint32_t permutation : 8 = 0;  // from what the step gave to the state as it is kept
+  };
+  static_assert(kDeliverBase + 0x10000 <= 1 << 20);
+
   void expand(std::uint32_t state);
+  void act(std::uint32_t state, std::uint8_t node);
+  void act_on_page(std::uint32_t state, std::uint8_t node, std::uint8_t page);
+  void restart(std::uint32_t state, std::uint8_t node);
   void try_action(std::uint32_t state, std::uint8_t node, ActionNumber number);
   void lose_all(std::uint32_t state);
-  void reach(std::uint32_t from, std::uint8_t node, ActionNumber number, const Head& head,
-             const Network& network);
-  const KnownStep& known_step(std::uint32_t cell, ActionNumber number);
-  KnownStep make_step(std::uint32_t cell, ActionNumber number);
-  Action action_of(ActionNumber number) const;
-  std::uint32_t intern(const NodeCell& cell);
-  std::uint16_t intern(const Envelope& envelope);
-  const char* check(const Head& head) const;
-  const char* check_page(const Head& head, std::uint8_t page) const;
-  bool at_rest(const Head& head) const;
-  bool after_loss() const { return head_.losses_left < (bounds_.losses ? 1 : 0); }
-  void fail(const char* complaint, std::uint32_t state, std::uint8_t node, ActionNumber number);
-  std::string path_to(std::uint32_t state) const;
-  std::string text_of(std::uint32_t state) const;
+  void reach(std::uint32_t from, std::uint8_t node, ActionNumber number);
+  void spend(const Action& action);
+
+  const char* check(const State& state) const;
+  const char* check_page(const State& state, std::uint8_t page) const;
+  std::uint8_t newest_life(const State& state) const;
+  bool at_rest(const State& state) const;
+  bool counts(const char* complaint) const {
+    return complaint != nullptr && (!bounds_.only_coherence || complaint[0] == 'I');
+  }
+  bool after_loss() const { return state_.losses_left < (bounds_.losses ? 1 : 0); }
   void check_rest();
 
-  const Bounds bounds_;
-  const Tamper& tamper_;
-  Report report_;
+  void fail(const char* complaint, std::uint32_t state, std::uint8_t node, ActionNumber number);
+  void trace(std::uint32_t state);
+  void trace_step(std::uint8_t node, ActionNumber number, std::uint8_t names);
+  std::vector<std::string> describe_nodes(const State& state, std::uint8_t names);
+  void measure();
+  bool must_stop(std::uint32_t state);
 
-  std::unordered_map<std::string, std::uint32_t> cell_numbers_;
-  std::deque<NodeCell> cells_;
-  std::unordered_map<std::string, std::uint16_t> envelope_numbers_;
-  std::deque<Envelope> envelopes_;
-  std::unordered_map<std::uint64_t, KnownStep> steps_;
+  const Bounds bounds_;
+  const Options& options_;
+  Report report_;
+  Universe universe_;
+  Clock::time_point start_ = Clock::now();
 
   InternedBytes states_;
-  std::vector<Origin> origins_;
-  std::vector<char> rests_;
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> edges_;
+  Chunked<Origin> origins_;
+  Chunked<char> rests_;
+  Chunked<std::uint32_t> edges_;        // where each leads to, by the state that it leaves
+  Chunked<std::uint64_t> first_edges_;  // of each state
+  std::size_t level_end_ = 1;
 
-  Head head_;  // of the state being expanded
-  Network network_;
+  State state_;  // being expanded
+  State after_;
   std::string key_;
-  Network merged_;
 };
 
-std::uint32_t Explorer::intern(const NodeCell& cell) {
-  const auto [at, is_new] =
-      cell_numbers_.emplace(encode(bounds_, cell), static_cast<std::uint32_t>(cells_.size()));
-  if (is_new) cells_.push_back(cell);
-  return at->second;
+std::uint8_t Explorer::newest_life(const State& state) const {
+  std::uint8_t newest = 0;
+  for (std::uint32_t i = 0; i < bounds_.nodes; ++i)
+    newest = std::max(newest, universe_.cell(state.cells[i]).life);
+  return newest;
 }
 
-std::uint16_t Explorer::intern(const Envelope& envelope) {
-  if (envelopes_.size() == 0xffff) std::abort();
-  const auto [at, is_new] =
-      envelope_numbers_.emplace(encode(envelope), static_cast<std::uint16_t>(envelopes_.size()));
-  if (is_new) envelopes_.push_back(envelope);
-  return at->second;
-}
-
-Action Explorer::action_of(ActionNumber number) const {
-  if (number >= kDeliverBase) {
-    const Envelope& envelope = envelopes_[number - kDeliverBase];
-    return Action{Action::Kind::kDeliver, envelope.page, 0, &envelope};
-  }
-  return Action{static_cast<Action::Kind>(number / 1024), static_cast<std::uint8_t>(number / 256 % 4),
-                static_cast<std::uint8_t>(number % 256), nullptr};
-}
-
-KnownStep Explorer::make_step(std::uint32_t cell, ActionNumber number) {
-  const Action action = action_of(number);
-  Step step = take_step(bounds_, cells_[cell], action);
-  if (tamper_ && step.possible) tamper_(cells_[cell], action, step);
-  const char* complaint = check_step(cells_[cell], action, step);
-  KnownStep known{.possible = step.possible, .complaint = complaint, .after = 0, .sent = {}};
-  if (!step.possible) return known;
-  known.after = intern(step.after);
-  for (const Envelope& envelope : step.sent) known.sent.push_back(intern(envelope));
-  std::sort(known.sent.begin(), known.sent.end());
-  known.sent.erase(std::unique(known.sent.begin(), known.sent.end()), known.sent.end());
-  return known;
-}
-
-const KnownStep& Explorer::known_step(std::uint32_t cell, ActionNumber number) {
-  const std::uint64_t key = std::uint64_t{cell} << 32 | number;
-  auto found = steps_.find(key);
-  if (found == steps_.end()) found = steps_.emplace(key, make_step(cell, number)).first;
-  return found->second;
-}
-
-// I1-I4 for one page.
-const char* Explorer::check_page(const Head& head, std::uint8_t page) const {
+// I1-I4 for one page, among the nodes of the newest life.
+const char* Explorer::check_page(const State& state, std::uint8_t page) const {
+  const std::uint8_t newest = newest_life(state);
   std::uint32_t owners = 0;
   std::uint32_t under_way = 0;
   std::uint32_t writers = 0;
   std::uint32_t readers = 0;
+  bool all_newest = true;
   for (std::uint32_t i = 0; i < bounds_.nodes; ++i) {
-    const PageCell& cell = cells_[head.cells[i]].pages[page];
+    const NodeCell& node = universe_.cell(state.cells[i]);
+    const PageCell& cell = node.pages[page];
+    all_newest &= node.life == newest;
+    if (node.life != newest) continue;
     owners += cell.entry.owner ? 1 : 0;
     writers += cell.memory.mapping == Permission::kWrite ? 1 : 0;
     readers += cell.memory.mapping == Permission::kRead ? 1 : 0;
-    if (cell.memory.mapping != Permission::kInvalid && cell.memory.value != head.stored[page]) {
+    if (cell.memory.mapping != Permission::kInvalid && cell.memory.value != state.stored[page])
       return "I2: a node may read what is not the last write";
-    }
     if (cell.entry.round == kNoRound || cell.round.stage != Stage::kHandingOver) continue;
-    const PageCell& target = cells_[head.cells[cell.round.target.value]].pages[page];
+    const PageCell& target = universe_.cell(state.cells[cell.round.target.value]).pages[page];
     under_way += target.entry.epoch <= cell.entry.epoch ? 1 : 0;
   }
   if (writers > 1 || (writers == 1 && readers > 0)) return "I1: a writer and others";
   if (owners > 1) return "I3: more than one owner";
-  return owners + under_way == 1 ? nullptr : "I4: not exactly one of owner and hand-over under way";
+  if (owners + under_way == 1 || (owners + under_way == 0 && !all_newest)) return nullptr;
+  return "I4: not exactly one of owner and hand-over under way";
 }
 
-const char* Explorer::check(const Head& head) const {
+const char* Explorer::check(const State& state) const {
   for (std::uint8_t page = 0; page < bounds_.pages; ++page) {
-    if (const char* complaint = check_page(head, page)) return complaint;
+    if (const char* complaint = check_page(state, page)) return complaint;
   }
   return nullptr;
 }
 
-bool Explorer::at_rest(const Head& head) const {
+bool Explorer::at_rest(const State& state) const {
   for (std::uint32_t i = 0; i < bounds_.nodes; ++i) {
     for (std::uint32_t p = 0; p < bounds_.pages; ++p) {
-      if (cells_[head.cells[i]].pages[p].entry.round != kNoRound) return false;
+      if (universe_.cell(state.cells[i]).pages[p].entry.round != kNoRound) return false;
     }
   }
   return true;
 }
 
-void Explorer::load(std::uint32_t state) {
-  const std::string_view bytes = states_.get(state);
-  std::memcpy(&head_, bytes.data(), sizeof head_);
-  network_.resize((bytes.size() - sizeof head_) / sizeof(Network::value_type));
-  std::memcpy(network_.data(), bytes.data() + sizeof head_, bytes.size() - sizeof head_);
-}
-
-void Explorer::reach(std::uint32_t from, std::uint8_t node, ActionNumber number, const Head& head,
-                     const Network& network) {
-  key_.assign(reinterpret_cast<const char*>(&head), sizeof head);
-  key_.append(reinterpret_cast<const char*>(network.data()), network.size() * sizeof(Network::value_type));
+// Notes the state after_, as it is called when folded.
+void Explorer::reach(std::uint32_t from, std::uint8_t node, ActionNumber number) {
+  const std::uint8_t permutation = universe_.fold(after_);
+  universe_.encode(after_, key_);
   const auto [state, is_new] = states_.put(key_);
-  ++report_.edges;
-  edges_.emplace_back(from, state);
+  edges_.push_back(state);
   if (!is_new) return;
-  origins_.push_back(Origin{from, number, origins_[from].depth + 1, node});
-  rests_.push_back(at_rest(head) ? 1 : 0);
-  if (const char* complaint = check(head)) fail(complaint, from, node, number);
+  Origin origin;
+  origin.parent = from;
+  origin.action = number & 0xfffff;
+  origin.node = node & 0xf;
+  origin.permutation = permutation;
+  origins_.push_back(origin);
+  rests_.push_back(at_rest(after_) ? 1 : 0);
+  if (const char* complaint = check(after_)) fail(complaint, from, node, number);
 }
 
 void Explorer::try_action(std::uint32_t state, std::uint8_t node, ActionNumber number) {
   if (!report_.violation.empty()) return;
-  const KnownStep& step = known_step(head_.cells[node], number);
-  if (step.complaint != nullptr) return fail(step.complaint, state, node, number);
+  const KnownStep& step = universe_.step(state_.cells[node], number);
+  if (counts(step.complaint)) return fail(step.complaint, state, node, number);
   if (!step.possible) return;
-  Head after = head_;
-  after.cells[node] = step.after;
-  if (number < kDeliverBase) {
-    const Action action = action_of(number);
-    if (action.kind == Action::Kind::kStore) after.stored[action.page] = action.value;
-    if (action.kind == Action::Kind::kForget) after.forgets_left -= 1;
-    if (action.kind == Action::Kind::kReadFault || action.kind == Action::Kind::kWriteFault)
-      after.faults_left -= 1;
+  const auto sent = universe_.sent(step);
+  after_.messages.clear();
+  std::set_union(state_.messages.begin(), state_.messages.end(), sent.begin(), sent.end(),
+                 std::back_inserter(after_.messages));
+  const bool stores = number / 1024 == static_cast<std::uint32_t>(Action::Kind::kStore);
+  if (step.after == state_.cells[node] && after_.messages.size() == state_.messages.size() && !stores) return;
+  after_.cells = state_.cells;
+  after_.cells[node] = step.after;
+  after_.stored = state_.stored;
+  after_.faults_left = state_.faults_left;
+  after_.forgets_left = state_.forgets_left;
+  after_.losses_left = state_.losses_left;
+  after_.next_owner = state_.next_owner;
+  if (number < kDeliverBase) spend(universe_.action_of(number));
+  reach(state, node, number);
+}
+
+// What is bounded and has been used.
+void Explorer::spend(const Action& action) {
+  using Kind = Action::Kind;
+  if (action.kind == Kind::kStore) after_.stored[action.page] = action.value;
+  if (action.kind == Kind::kForget) after_.forgets_left -= 1;
+  if (action.kind == Kind::kReadFault || action.kind == Kind::kWriteFault) after_.faults_left -= 1;
+  if (action.kind == Kind::kRestart && after_.next_owner == kNobody) {
+    after_.next_owner = action.value;
+    after_.stored = {};
   }
-  merged_.clear();
-  std::set_union(network_.begin(), network_.end(), step.sent.begin(), step.sent.end(),
-                 std::back_inserter(merged_));
-  if (after.cells == head_.cells && after.stored == head_.stored && merged_.size() == network_.size()) return;
-  reach(state, node, number, after, merged_);
 }
 
 void Explorer::expand(std::uint32_t state) {
-  using Kind = Action::Kind;
-  load(state);
-  for (std::uint8_t node = 0; node < bounds_.nodes; ++node) {
-    for (std::uint8_t page = 0; page < bounds_.pages; ++page) {
-      if (head_.faults_left > 0) {
-        try_action(state, node, number_of(Kind::kReadFault, page, 0));
-        try_action(state, node, number_of(Kind::kWriteFault, page, 0));
-      }
-      try_action(state, node, number_of(Kind::kTimeout, page, 0));
-      if (bounds_.hold) try_action(state, node, number_of(Kind::kHoldOver, page, 0));
-      if (head_.forgets_left > 0) try_action(state, node, number_of(Kind::kForget, page, 0));
-      if (head_.stored[page] < bounds_.stores && !after_loss()) {
-        try_action(state, node,
-                   number_of(Kind::kStore, page, static_cast<std::uint8_t>(head_.stored[page] + 1)));
-      }
+  first_edges_.push_back(edges_.size());
+  universe_.decode(states_.get(state), state_);
+  for (std::uint8_t node = 0; node < bounds_.nodes; ++node) act(state, node);
+  for (const MessageNumber number : state_.messages) {
+    if (!bounds_.overhear) {
+      try_action(state, universe_.envelope(number).to, kDeliverBase + number);
+      continue;
     }
+    for (std::uint8_t node = 0; node < bounds_.nodes; ++node) try_action(state, node, kDeliverBase + number);
   }
-  for (const std::uint16_t number : network_) try_action(state, envelopes_[number].to, kDeliverBase + number);
-  if (head_.losses_left > 0 && !network_.empty()) lose_all(state);
+  if (state_.losses_left > 0 && !state_.messages.empty()) lose_all(state);
+}
+
+void Explorer::act(std::uint32_t state, std::uint8_t node) {
+  for (std::uint8_t page = 0; page < bounds_.pages; ++page) act_on_page(state, node, page);
+  if (bounds_.restart != Restart::kNone) restart(state, node);
+}
+
+void Explorer::act_on_page(std::uint32_t state, std::uint8_t node, std::uint8_t page) {
+  using Kind = Action::Kind;
+  if (state_.faults_left > 0) {
+    try_action(state, node, number_of(Kind::kReadFault, page, 0));
+    try_action(state, node, number_of(Kind::kWriteFault, page, 0));
+  }
+  try_action(state, node, number_of(Kind::kTimeout, page, 0));
+  if (bounds_.hold) try_action(state, node, number_of(Kind::kHoldOver, page, 0));
+  if (state_.forgets_left > 0) try_action(state, node, number_of(Kind::kForget, page, 0));
+  if (state_.stored[page] >= bounds_.stores || after_loss()) return;
+  if (universe_.cell(state_.cells[node]).life < newest_life(state_)) return;
+  const auto value = static_cast<std::uint8_t>(state_.stored[page] + 1);
+  try_action(state, node, number_of(Kind::kStore, page, value));
+}
+
+// The first to restart decides, anyhow, where the page begins in the next life.
+void Explorer::restart(std::uint32_t state, std::uint8_t node) {
+  using Kind = Action::Kind;
+  if (state_.next_owner != kNobody)
+    return try_action(state, node, number_of(Kind::kRestart, 0, state_.next_owner));
+  for (std::uint8_t owner = 0; owner < bounds_.nodes; ++owner)
+    try_action(state, node, number_of(Kind::kRestart, 0, owner));
 }
 
 // Whatever is on its way never arrives. What follows shows only that the system still comes to rest: nothing
 // new is asked.
 void Explorer::lose_all(std::uint32_t state) {
-  Head after = head_;
-  after.losses_left -= 1;
-  after.faults_left = 0;
-  after.forgets_left = 0;
-  reach(state, 0, number_of(Action::Kind::kLoseAll, 0, 0), after, Network{});
+  after_ = state_;
+  after_.losses_left -= 1;
+  after_.faults_left = 0;
+  after_.forgets_left = 0;
+  after_.messages.clear();
+  reach(state, 0, number_of(Action::Kind::kLoseAll, 0, 0));
 }
 
-// I6: walks backwards from the states at rest; whatever is not met is stuck.
+// I6: whatever leads to a state that can come to rest can come to rest. States have higher numbers than those
+// from which they were first reached, so a sweep from the last to the first carries far; sweeps are repeated
+// until nothing changes.
 void Explorer::check_rest() {
-  std::vector<std::uint32_t> first(states_.size() + 1, 0);
-  for (const auto& [from, to] : edges_) ++first[to + 1];
-  for (std::size_t i = 1; i < first.size(); ++i) first[i] += first[i - 1];
-  std::vector<std::uint32_t> sources(edges_.size());
-  std::vector<std::uint32_t> next(first.begin(), first.end() - 1);
-  for (const auto& [from, to] : edges_) sources[next[to]++] = from;
-
-  std::vector<std::uint32_t> open;
-  for (std::uint32_t state = 0; state < rests_.size(); ++state) {
-    if (rests_[state] != 0) open.push_back(state);
+  const std::size_t count = states_.size();
+  const auto end_of = [&](std::size_t state) {
+    return state + 1 < count ? first_edges_[state + 1] : edges_.size();
+  };
+  for (std::size_t state = 0; state < count; ++state) {
+    if (rests_[state] == 0 && first_edges_[state] == end_of(state)) ++report_.deadlocks;
   }
-  while (!open.empty()) {
-    const std::uint32_t state = open.back();
-    open.pop_back();
-    for (std::uint32_t i = first[state]; i < first[state + 1]; ++i) {
-      if (rests_[sources[i]] != 0) continue;
-      rests_[sources[i]] = 1;
-      open.push_back(sources[i]);
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (std::size_t state = count; state-- > 0;) {
+      if (rests_[state] != 0) continue;
+      for (std::uint64_t i = first_edges_[state]; i < end_of(state) && rests_[state] == 0; ++i)
+        rests_[state] = rests_[edges_[i]];
+      changed |= rests_[state] != 0;
     }
   }
-  for (std::uint32_t state = 0; state < rests_.size(); ++state) {
-    if (rests_[state] != 0) continue;
-    if (report_.stuck++ > 0) continue;
+  for (std::uint32_t state = 0; state < count; ++state) {
+    if (rests_[state] != 0 || report_.stuck++ > 0) continue;
     report_.violation = "I6: the system can never come to rest";
-    report_.path = path_to(state);
+    trace(state);
   }
 }
 
 void Explorer::fail(const char* complaint, std::uint32_t state, std::uint8_t node, ActionNumber number) {
   report_.violation = complaint;
-  report_.path = path_to(state);
-  std::uint32_t cell = 0;
-  const std::string_view bytes = states_.get(state);
-  std::memcpy(&cell, bytes.data() + node * sizeof cell, sizeof cell);
-  const KnownStep& step = known_step(cell, number);
-  report_.path +=
-      describe(action_of(number), NodeId{node}) + "\n    " + describe(bounds_, cells_[step.after]) + "\n";
+  trace(state);
+  std::uint8_t names = 0;  // from the start's names to those of `state`
+  std::vector<std::uint32_t> way;
+  for (std::uint32_t at = state; at != 0; at = origins_[at].parent) way.push_back(at);
+  names = origins_[0].permutation & 0xff;
+  for (auto at = way.rbegin(); at != way.rend(); ++at)
+    names = universe_.permutations().compose(names, origins_[*at].permutation & 0xff);
+  universe_.decode(states_.get(state), state_);
+  trace_step(node, number, names);
+  State after = state_;
+  after.cells[node] = universe_.step(state_.cells[node], number).after;
+  report_.path.back().nodes = describe_nodes(after, names);
 }
 
-std::string Explorer::text_of(std::uint32_t state) const {
-  Head head;
-  std::memcpy(&head, states_.get(state).data(), sizeof head);
-  std::string text;
+std::vector<std::string> Explorer::describe_nodes(const State& state, std::uint8_t names) {
+  State renamed = state;
+  universe_.rename(renamed, universe_.permutations().inverse(names));
+  std::vector<std::string> nodes;
   for (std::uint32_t i = 0; i < bounds_.nodes; ++i)
-    text += "    " + describe(bounds_, cells_[head.cells[i]]) + "\n";
-  return text;
+    nodes.push_back(describe(bounds_, universe_.cell(renamed.cells[i])));
+  return nodes;
 }
 
-std::string Explorer::path_to(std::uint32_t state) const {
+// Adds a step to the path; `names` lead from the start's names to those in which the step is told.
+void Explorer::trace_step(std::uint8_t node, ActionNumber number, std::uint8_t names) {
+  const Permutations& permutations = universe_.permutations();
+  const std::uint8_t back = permutations.inverse(names);
+  PathStep step;
+  step.node = NodeId{permutations[back][node]};
+  Action action = universe_.action_of(number);
+  step.kind = action.kind;
+  if (action.kind == Action::Kind::kDeliver) {
+    step.envelope =
+        universe_.envelope(universe_.renamed(static_cast<MessageNumber>(number - kDeliverBase), back));
+    action.envelope = &step.envelope;
+  }
+  if (action.kind == Action::Kind::kRestart) action.value = permutations[back][action.value];
+  step.text = describe(action, step.node);
+  report_.path.push_back(std::move(step));
+}
+
+void Explorer::trace(std::uint32_t state) {
   std::vector<std::uint32_t> way;
   for (std::uint32_t at = state; at != 0; at = origins_[at].parent) way.push_back(at);
   std::reverse(way.begin(), way.end());
-  std::string text = "start\n" + text_of(0);
-  for (const std::uint32_t at : way) {
-    text += describe(action_of(origins_[at].action), NodeId{origins_[at].node}) + "\n" + text_of(at);
+  State at;
+  std::uint8_t names = origins_[0].permutation & 0xff;
+  universe_.decode(states_.get(0), at);
+  PathStep start;
+  start.text = "start";
+  start.nodes = describe_nodes(at, names);
+  report_.path.push_back(std::move(start));
+  for (const std::uint32_t next : way) {
+    const Origin& origin = origins_[next];
+    trace_step(origin.node & 0xf, origin.action & 0xfffff, names);
+    names = universe_.permutations().compose(names, origin.permutation & 0xff);
+    universe_.decode(states_.get(next), at);
+    report_.path.back().nodes = describe_nodes(at, names);
   }
-  return text;
+}
+
+void Explorer::measure() {
+  report_.states = states_.size();
+  report_.edges = edges_.size();
+  report_.node_states = universe_.cell_count();
+  report_.messages = universe_.message_count();
+  report_.memory_bytes = states_.bytes() + origins_.bytes() + rests_.bytes() + edges_.bytes() +
+                         first_edges_.bytes() + universe_.bytes();
+  report_.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+}
+
+// Also notes the progress, now and then.
+bool Explorer::must_stop(std::uint32_t state) {
+  if (state == level_end_) {
+    ++report_.depth;
+    level_end_ = states_.size();
+  }
+  if (states_.size() > bounds_.states_max) return true;
+  if (state % (1 << 16) != 0) return false;
+  measure();
+  if (options_.progress) options_.progress(report_);
+  return report_.seconds > options_.seconds_max;
 }
 
 Report Explorer::run() {
-  for (std::uint8_t node = 0; node < bounds_.nodes; ++node) {
-    head_.cells[node] = intern(initial_cell(bounds_, NodeId{node}));
-  }
-  head_.faults_left = static_cast<std::uint8_t>(bounds_.faults);
-  head_.forgets_left = static_cast<std::uint8_t>(bounds_.forgets);
-  head_.losses_left = bounds_.losses ? 1 : 0;
-  key_.assign(reinterpret_cast<const char*>(&head_), sizeof head_);
+  for (std::uint8_t node = 0; node < bounds_.nodes; ++node)
+    after_.cells[node] = universe_.intern(initial_cell(bounds_, NodeId{node}));
+  after_.faults_left = static_cast<std::uint8_t>(bounds_.faults);
+  after_.forgets_left = static_cast<std::uint8_t>(bounds_.forgets);
+  after_.losses_left = bounds_.losses ? 1 : 0;
+  Origin origin;
+  origin.permutation = universe_.fold(after_);
+  universe_.encode(after_, key_);
   states_.put(key_);
-  origins_.push_back(Origin{0, 0, 0, 0});
+  origins_.push_back(origin);
   rests_.push_back(1);
   std::uint32_t state = 0;
-  for (; state < states_.size() && states_.size() <= bounds_.states_max && report_.violation.empty();
-       ++state) {
-    expand(state);
+  try {
+    for (; state < states_.size() && report_.violation.empty() && !must_stop(state); ++state) expand(state);
+  } catch (const std::length_error&) {
+    state = 0;
   }
   report_.complete = state == states_.size() && report_.violation.empty();
   if (report_.complete) check_rest();
-  report_.states = states_.size();
-  report_.node_states = cells_.size();
-  report_.messages = envelopes_.size();
-  report_.depth = origins_.back().depth;
+  measure();
   return report_;
 }
 
 }  // namespace
 
-std::string Report::summary() const {
-  std::string text = std::to_string(states) + " states, " + std::to_string(edges) + " edges, " +
-                     std::to_string(node_states) + " node states, " + std::to_string(messages) +
-                     " messages, depth " + std::to_string(depth) + ", stuck " + std::to_string(stuck) +
-                     (complete ? ", complete" : ", not complete");
-  if (!violation.empty()) text += "\n" + violation + "\n" + path;
-  return text;
-}
-
-Report explore(const Bounds& bounds, const Tamper& tamper) { return Explorer(bounds, tamper).run(); }
+Report explore(const Bounds& bounds, const Options& options) { return Explorer(bounds, options).run(); }
 
 }  // namespace pagewire::model
