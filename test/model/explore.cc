@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <stdexcept>
 
 #include "test/model/intern.h"
@@ -32,13 +33,22 @@ class Explorer {
   };
   static_assert(kDeliverBase + 0x10000 <= 1 << 20);
 
+  // A state that a step leads to, before it is known whether it is new.
+  struct Reached {
+    Origin origin;
+    std::size_t begin = 0;  // of its key
+    std::size_t bytes = 0;
+    std::uint64_t hash = 0;
+  };
+
   void expand(std::uint32_t state);
   void act(std::uint32_t state, std::uint8_t node);
   void act_on_page(std::uint32_t state, std::uint8_t node, std::uint8_t page);
   void restart(std::uint32_t state, std::uint8_t node);
   void try_action(std::uint32_t state, std::uint8_t node, ActionNumber number);
-  void lose_all(std::uint32_t state);
-  void reach(std::uint32_t from, std::uint8_t node, ActionNumber number);
+  void lose_all();
+  void reach(std::uint8_t node, ActionNumber number);
+  void note_reached(std::uint32_t from);
   void spend(const Action& action);
 
   const char* check(const State& state) const;
@@ -63,6 +73,7 @@ class Explorer {
   Report report_;
   Universe universe_;
   Clock::time_point start_ = Clock::now();
+  std::clock_t cpu_start_ = std::clock();
 
   InternedBytes states_;
   Chunked<Origin> origins_;
@@ -74,6 +85,8 @@ class Explorer {
   State state_;  // being expanded
   State after_;
   std::string key_;
+  std::vector<Reached> reached_;  // from the state being expanded
+  std::string reached_keys_;
 };
 
 std::uint8_t Explorer::newest_life(const State& state) const {
@@ -127,21 +140,40 @@ bool Explorer::at_rest(const State& state) const {
   return true;
 }
 
-// Notes the state after_, as it is called when folded.
-void Explorer::reach(std::uint32_t from, std::uint8_t node, ActionNumber number) {
-  const std::uint8_t permutation = universe_.fold(after_);
+// Notes the state after_, as it is called when folded. The table is large: its lines are asked for now and
+// looked at when the whole state has been expanded.
+void Explorer::reach(std::uint8_t node, ActionNumber number) {
+  Reached reached;
+  reached.origin.action = number & 0xfffff;
+  reached.origin.node = node & 0xf;
+  reached.origin.permutation = universe_.fold(after_);
   universe_.encode(after_, key_);
-  const auto [state, is_new] = states_.put(key_);
-  edges_.push_back(state);
-  if (!is_new) return;
-  Origin origin;
-  origin.parent = from;
-  origin.action = number & 0xfffff;
-  origin.node = node & 0xf;
-  origin.permutation = permutation;
-  origins_.push_back(origin);
-  rests_.push_back(at_rest(after_) ? 1 : 0);
-  if (const char* complaint = check(after_)) fail(complaint, from, node, number);
+  reached.begin = reached_keys_.size();
+  reached.bytes = key_.size();
+  reached.hash = InternedBytes::hash_of(key_);
+  reached_keys_ += key_;
+  reached_.push_back(reached);
+  states_.prefetch(reached.hash);
+}
+
+void Explorer::note_reached(std::uint32_t from) {
+  for (const Reached& reached : reached_) states_.prefetch_string(reached.hash);
+  for (Reached& reached : reached_) {
+    const std::string_view key(reached_keys_.data() + reached.begin, reached.bytes);
+    const auto [state, is_new] = states_.put(key, reached.hash);
+    edges_.push_back(state);
+    if (!is_new) continue;
+    reached.origin.parent = from;
+    origins_.push_back(reached.origin);
+    universe_.decode(key, after_);
+    rests_.push_back(at_rest(after_) ? 1 : 0);
+    const char* complaint = check(after_);
+    if (complaint == nullptr) continue;
+    fail(complaint, from, reached.origin.node & 0xf, reached.origin.action & 0xfffff);
+    break;
+  }
+  reached_.clear();
+  reached_keys_.clear();
 }
 
 void Explorer::try_action(std::uint32_t state, std::uint8_t node, ActionNumber number) {
@@ -163,7 +195,7 @@ void Explorer::try_action(std::uint32_t state, std::uint8_t node, ActionNumber n
   after_.losses_left = state_.losses_left;
   after_.next_owner = state_.next_owner;
   if (number < kDeliverBase) spend(universe_.action_of(number));
-  reach(state, node, number);
+  reach(node, number);
 }
 
 // What is bounded and has been used.
@@ -189,7 +221,8 @@ void Explorer::expand(std::uint32_t state) {
     }
     for (std::uint8_t node = 0; node < bounds_.nodes; ++node) try_action(state, node, kDeliverBase + number);
   }
-  if (state_.losses_left > 0 && !state_.messages.empty()) lose_all(state);
+  if (state_.losses_left > 0 && !state_.messages.empty()) lose_all();
+  if (report_.violation.empty()) note_reached(state);
 }
 
 void Explorer::act(std::uint32_t state, std::uint8_t node) {
@@ -223,13 +256,13 @@ void Explorer::restart(std::uint32_t state, std::uint8_t node) {
 
 // Whatever is on its way never arrives. What follows shows only that the system still comes to rest: nothing
 // new is asked.
-void Explorer::lose_all(std::uint32_t state) {
+void Explorer::lose_all() {
   after_ = state_;
   after_.losses_left -= 1;
   after_.faults_left = 0;
   after_.forgets_left = 0;
   after_.messages.clear();
-  reach(state, 0, number_of(Action::Kind::kLoseAll, 0, 0));
+  reach(0, number_of(Action::Kind::kLoseAll, 0, 0));
 }
 
 // I6: whatever leads to a state that can come to rest can come to rest. States have higher numbers than those
@@ -330,6 +363,7 @@ void Explorer::measure() {
   report_.memory_bytes = states_.bytes() + origins_.bytes() + rests_.bytes() + edges_.bytes() +
                          first_edges_.bytes() + universe_.bytes();
   report_.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+  report_.cpu_seconds = static_cast<double>(std::clock() - cpu_start_) / CLOCKS_PER_SEC;
 }
 
 // Also notes the progress, now and then.

@@ -33,10 +33,13 @@ struct Report {
   std::size_t deadlocks = 0;     // states not at rest in which nothing can happen
   std::size_t memory_bytes = 0;  // of the tables
   double seconds = 0;
+  double cpu_seconds = 0;
   std::string violation;       // empty: none
   std::vector<PathStep> path;  // the shortest way to the violation; the first is the start
 
   std::string summary() const;
+  // States, edges and depth, short.
+  std::string figure() const;
   std::string path_text() const;
   // The path as a Mermaid sequence diagram.
   std::string mermaid() const;

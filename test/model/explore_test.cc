@@ -11,6 +11,7 @@
 
 #include "test/model/presets.h"
 #include "test/model/relabel.h"
+#include "test/proof/row.h"
 
 namespace pagewire::model {
 namespace {
@@ -26,8 +27,7 @@ class Bounded : public testing::TestWithParam<Preset> {};
 TEST_P(Bounded, IsSound) {
   const Report report = explore(GetParam().bounds);
   std::printf("%-12s %s\n", GetParam().name, report.summary().c_str());
-  testing::Test::RecordProperty("states", std::to_string(report.states));
-  testing::Test::RecordProperty("edges", std::to_string(report.edges));
+  proof::row("checker", GetParam().what, report.figure());
   EXPECT_TRUE(report.complete && report.violation.empty()) << report.summary() << "\n" << report.path_text();
   EXPECT_EQ(report.stuck, 0U);
   EXPECT_EQ(report.deadlocks, 0U);

@@ -60,6 +60,14 @@ class InternedBytes {
   // Starts to bring the place of a hash into the cache.
   void prefetch(std::uint64_t hash) const { __builtin_prefetch(&table_[hash & (table_.size() - 1)]); }
 
+  // The same for the string that is probably there.
+  void prefetch_string(std::uint64_t hash) const {
+    const Slot& slot = table_[hash & (table_.size() - 1)];
+    if (slot.number == kEmpty) return;
+    const Place& place = places_[slot.number];
+    __builtin_prefetch(blocks_[place.block].get() + place.offset);
+  }
+
   // The string's number, and whether it is new. The bytes are compared, not only their hash.
   std::pair<std::uint32_t, bool> put(std::string_view bytes) { return put(bytes, hash_of(bytes)); }
   std::pair<std::uint32_t, bool> put(std::string_view bytes, std::uint64_t hash) {

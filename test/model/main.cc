@@ -77,6 +77,7 @@ void write_json(const std::string& file, const std::string& name, const Report& 
                                   {"edges", report.edges},
                                   {"depth", report.depth},
                                   {"seconds", report.seconds},
+                                  {"cpu_seconds", report.cpu_seconds},
                                   {"memory_bytes", report.memory_bytes},
                                   {"deadlocks", report.deadlocks},
                                   {"stuck", report.stuck},

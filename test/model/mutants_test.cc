@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <string>
 
+#include "test/proof/row.h"
+
 namespace pagewire::model {
 namespace {
 
@@ -23,27 +25,21 @@ TEST(Grounds, AreSoundWithAllRules) {
   }
 }
 
-class Mutant : public testing::TestWithParam<std::size_t> {};
+constexpr std::size_t kStepsMax = 15;  // the bound that docs/proof.md states
 
-TEST_P(Mutant, IsCaught) {
-  const auto rule = static_cast<Rule>(GetParam());
+void expect_caught(Rule rule) {
   const Caught caught = catch_mutant(rule, false);
-  ASSERT_NE(caught.ground, nullptr) << "nothing breaks without: " << protocol::rule_name(rule);
-  ASSERT_FALSE(caught.report.path.empty());
-  EXPECT_LE(caught.report.path.size(), 16U) << "the bound that docs/proof.md states";
-  std::printf("%2zu | %-46s | %-38s | %2zu steps | %6zu states | %s\n", GetParam(), protocol::rule_name(rule),
-              caught.ground->name, caught.report.path.size() - 1, caught.report.states,
+  ASSERT_NE(caught.ground, nullptr) << "nothing breaks";
+  const std::size_t steps = caught.report.path.size() - 1;
+  std::printf("%2d | %-46s | %-38s | %2zu steps | %6zu states | %s\n", static_cast<int>(rule),
+              protocol::rule_name(rule), caught.ground->name, steps, caught.report.states,
               caught.report.violation.c_str());
+  EXPECT_LE(steps, kStepsMax);
   EXPECT_TRUE(protocol::keeps(rule)) << "the switch is back";
-}
 
-// The way to a violation does not depend on the folding of names.
-TEST_P(Mutant, IsCaughtAsSoonWithoutFolding) {
-  const auto rule = static_cast<Rule>(GetParam());
-  const Caught caught = catch_mutant(rule, false);
-  ASSERT_NE(caught.ground, nullptr);
-  if (caught.report.violation.rfind("I6: the system", 0) == 0)
-    return;  // which of the stuck states is by chance
+  // The way to a violation does not depend on the folding of names; which of the stuck states is found first
+  // does.
+  if (caught.report.violation == "I6: the system can never come to rest") return;
   Bounds bounds = caught.ground->bounds;
   bounds.fold = false;
   protocol::switch_off(rule);
@@ -52,13 +48,34 @@ TEST_P(Mutant, IsCaughtAsSoonWithoutFolding) {
   EXPECT_EQ(report.path.size(), caught.report.path.size()) << report.summary();
 }
 
-INSTANTIATE_TEST_SUITE_P(Rules, Mutant, testing::Range(std::size_t{0}, kRules), [](const auto& tested) {
-  std::string name = protocol::rule_name(static_cast<Rule>(tested.param));
-  for (char& c : name) {
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+TEST(Mutants, EachIsCaught) {
+  for (std::size_t i = 0; i < kRules; ++i) {
+    const auto rule = static_cast<Rule>(i);
+    SCOPED_TRACE(protocol::rule_name(rule));
+    expect_caught(rule);
   }
-  return name;
-});
+  proof::row("mutants", "the checker, each rule left out",
+             std::to_string(kRules) + " rules, each caught within " + std::to_string(kStepsMax) + " steps");
+}
+
+// What a program would see of it: I1 to I6, whatever single steps complain of. Four rules are not for that:
+// R7 is about the order within one step, which is one moment here; R10 and `heard once` save work; and the
+// reserve concerns two nodes full of their own faults, which takes more pages than fit.
+TEST(Mutants, WhatBreaksCoherence) {
+  const auto unseen = [](Rule rule) {
+    return rule == Rule::kZapBeforePromise || rule == Rule::kGrantedTravels ||
+           rule == Rule::kGrantedIsDropped || rule == Rule::kHeardOnce || rule == Rule::kReserveForOthers;
+  };
+  for (std::size_t i = 0; i < kRules; ++i) {
+    const auto rule = static_cast<Rule>(i);
+    if (unseen(rule)) continue;
+    const Caught caught = catch_mutant(rule, true);
+    EXPECT_NE(caught.ground, nullptr) << protocol::rule_name(rule);
+    std::printf("%2zu | %-46s | %2zu steps | %s\n", i, protocol::rule_name(rule),
+                caught.report.path.empty() ? 0 : caught.report.path.size() - 1,
+                caught.report.violation.c_str());
+  }
+}
 
 }  // namespace
 }  // namespace pagewire::model

@@ -9,12 +9,21 @@ std::string Report::summary() const {
   char text[400];
   std::snprintf(
       text, sizeof text,
-      "%zu states, %zu edges, depth %zu, %zu node states, %zu messages, %.1f s, %.0f states/s, %.0f MB; "
+      "%zu states, %zu edges, depth %zu, %zu node states, %zu messages, %.1f s, %.0f states/s (%.0f a CPU "
+      "second), %.0f MB; "
       "%zu deadlocks, %zu stuck; %s",
       states, edges, depth, node_states, messages, seconds,
-      seconds > 0 ? static_cast<double>(states) / seconds : 0.0, static_cast<double>(memory_bytes) / 1e6,
-      deadlocks, stuck,
+      seconds > 0 ? static_cast<double>(states) / seconds : 0.0,
+      cpu_seconds > 0 ? static_cast<double>(states) / cpu_seconds : 0.0,
+      static_cast<double>(memory_bytes) / 1e6, deadlocks, stuck,
       !violation.empty() ? violation.c_str() : (complete ? "complete, no violation" : "not complete"));
+  return text;
+}
+
+std::string Report::figure() const {
+  char text[200];
+  std::snprintf(text, sizeof text, "%zu states, %zu edges, depth %zu, %.0f states per CPU second", states,
+                edges, depth, cpu_seconds > 0 ? static_cast<double>(states) / cpu_seconds : 0.0);
   return text;
 }
 

@@ -32,6 +32,35 @@ def cases(path):
     return passed, failed, skipped
 
 
+def proofs(path):
+    """The lines (part, what, figure, seconds, verdict) that the cases of one test.xml recorded as `proof`."""
+    try:
+        root = xml.etree.ElementTree.parse(path).getroot()
+    except (OSError, xml.etree.ElementTree.ParseError):
+        return []
+    rows = []
+    for case in root.iter("testcase"):
+        for entry in case.iter("property"):
+            if entry.get("name") == "proof" and entry.get("value", "").count("|") == 2:
+                bad = case.find("failure") is not None or case.find("error") is not None
+                rows.append((*entry.get("value").split("|"), float(case.get("time", 0)), "VIOLATED" if bad else "holds"))
+    return rows
+
+
+def table(rows):
+    """The lines of the proof's table, one part after the other."""
+    if not rows:
+        return []
+    order = ["checker", "simulator", "mutants", "litmus", "history", "fuzzing", "sanitizers"]
+    rows = sorted(rows, key=lambda row: (order.index(row[0]) if row[0] in order else len(order), row[0]))
+    wide = [max(len(row[i]) for row in rows) for i in range(3)]
+    head = f"{'part':<{wide[0]}}  {'what was run':<{wide[1]}}  {'how far':<{wide[2]}}  seconds  verdict"
+    lines = ["The proof's short run (./run prove runs it at length; docs/proof.md says what it means):", head]
+    for part, what, figure, seconds, verdict in rows:
+        lines.append(f"{part:<{wide[0]}}  {what:<{wide[1]}}  {figure:<{wide[2]}}  {seconds:7.1f}  {verdict}")
+    return lines + [""]
+
+
 def note_result(results, name, result):
     """Keeps the last attempt of each run and shard of a target."""
     uris = [out["uri"] for out in result.get("testActionOutput", []) if out.get("name") == "test.xml"]
@@ -62,10 +91,11 @@ def read_events(lines):
 
 
 def count(lines):
-    """(passed, failed, skipped, what failed outside a test case) of a stream of build events."""
+    """(passed, failed, skipped, what failed outside a test case, the proof's lines) of a stream of build events."""
     results, undone = read_events(lines)
     passed, failed, skipped = 0, len(undone), 0
     notes = [f"{label}: {why}" for label, why in sorted(undone.items())]
+    proved = []
     for label, runs in sorted(results.items()):
         for _, status, path, _ in runs.values():
             here = cases(path) if path else (0, 0, 0)
@@ -74,21 +104,22 @@ def count(lines):
             elif here[1] == 0:
                 here = (here[0], 1, here[2])
                 notes.append(f"{label}: {status}")
+            proved += proofs(path) if path else []
             passed, failed, skipped = passed + here[0], failed + here[1], skipped + here[2]
     cached = sum(all(run[3] for run in runs.values()) for runs in results.values())
     if cached:
         notes.append(f"{cached} of {len(results)} targets had not changed since they passed")
-    return passed, failed, skipped, notes
+    return passed, failed, skipped, notes, proved
 
 
 def main():
     """Reads the events that the first argument names."""
     with open(sys.argv[1], encoding="utf-8") as events:
-        passed, failed, skipped, notes = count(line for line in events if line.strip())
+        passed, failed, skipped, notes, proved = count(line for line in events if line.strip())
     if sys.argv[2] != "0" and failed == 0:
         failed = 1
         notes.append(f"bazel: exit code {sys.argv[2]}")
-    for note in notes:
+    for note in table(proved) + notes:
         print(note)
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or not passed else 0

@@ -48,6 +48,17 @@ class SummaryTest(unittest.TestCase):
     def assert_count(self, events, passed, failed, skipped):
         self.assertEqual(summary.count(events)[:3], (passed, failed, skipped))
 
+    def test_the_proof_has_a_table(self):
+        proof = """<testsuites><testsuite><testcase name="a" time="1.25"><properties>
+<property name="proof" value="simulator|seeds|3,000"/></properties></testcase>
+<testcase name="b" time="2"><failure/><properties><property name="proof" value="checker|3 x 3|12 states"/>
+<property name="states" value="12"/></properties></testcase></testsuite></testsuites>"""
+        lines = summary.table(summary.count([self.result("//a:t", "FAILED", proof)])[4])
+        self.assertEqual([line.split()[0] for line in lines if line][1:], ["part", "checker", "simulator"])
+        self.assertIn("VIOLATED", lines[2])
+        self.assertIn("1.2  holds", lines[3])
+        self.assertEqual(summary.table([]), [])
+
     def test_cases_count_and_not_targets(self):
         self.assert_count([self.result("//a:t", "FAILED", GTEST), self.result("//b:t", "PASSED", GOOD)], 3, 1, 1)
 
