@@ -11,6 +11,7 @@
 #include "test/e2e/cluster.h"
 #include "test/litmus/campaign.h"
 #include "test/litmus/verdict.h"
+#include "test/proof/row.h"
 
 namespace pagewire::litmus {
 namespace {
@@ -34,12 +35,27 @@ std::string shape_text(const testing::TestParamInfo<std::size_t>& info) {
                                    : text.replace(plus, 1, "plus");  // GoogleTest takes letters and digits
 }
 
+void record_row(const std::vector<CaseReport>& reports) {
+  std::uint64_t iterations = 0;
+  std::uint64_t faults = 0;
+  std::uint64_t weak = 0;
+  for (const CaseReport& report : reports) {
+    iterations += report.result.histogram.total();
+    faults += report.result.fault_count;
+    weak += verdict_of(judge(report.one.code(), report.one.order), report.result.histogram).weak_count;
+  }
+  proof::row("litmus", std::string(reports.front().one.code().name) + ", 3 orders, 2 layouts",
+             std::to_string(iterations) + " iterations, " + std::to_string(faults) +
+                 " page faults, weak seen " + std::to_string(weak) + " times");
+}
+
 class OnRegions : public testing::TestWithParam<std::size_t> {};
 
 TEST_P(OnRegions, show_nothing_that_cpp_forbids) {
   const CampaignOptions options = options_for(GetParam(), e2e::long_or(1'000'000, 25'000));
   const std::vector<CaseReport> reports = run_cases(options, [](const CaseReport&) {});
   std::cout << "seed " << options.seed << '\n' << summary_text(reports);
+  record_row(reports);
   for (const CaseReport& report : reports) {
     const Judgement judgement = judge(report.one.code(), report.one.order);
     const Verdict verdict = verdict_of(judgement, report.result.histogram);
