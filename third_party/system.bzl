@@ -56,7 +56,7 @@ def _parse_packages(text):
     libraries = []
     for line in text.split("\n"):
         words = [word for word in line.split(" ") if word]
-        if len(words) < 2 or words[0].startswith("#") or words[1] == "-":
+        if len(words) < 2 or words[0].startswith("#") or "=" not in words[1]:
             continue
         for pair in words[1].split(","):
             target, _, module = pair.partition("=")
