@@ -274,6 +274,9 @@ const char* check_step(const NodeCell& before, const Action& action, const Step&
   for (const Access access : {Access::kRead, Access::kWrite}) {
     if (wants(was, access) && !wants(is, access) && !step.let_on)
       return "I6: a thread that waits was forgotten";
+    const bool faults =
+        action.kind == (access == Access::kRead ? Action::Kind::kReadFault : Action::Kind::kWriteFault);
+    if (faults && !wants(is, access) && !step.let_on) return "I6: a fault was taken and nobody remembers it";
   }
   return check_monotonic(was.entry, is.entry);
 }

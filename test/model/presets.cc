@@ -48,6 +48,7 @@ constexpr std::array kPresets = {
     Preset{"3x3-touch",
            "3 nodes, 1 page, 3 accesses, first touch, with grace",
            {.nodes = 3, .faults = 3, .stores = 1, .grace = true, .placement = Placement::kFirstTouch}},
+    Preset{"3x3-stores", "3 nodes, 1 page, 3 accesses, 2 stores", {.nodes = 3, .faults = 3, .stores = 2}},
     Preset{"3x3-hold",
            "3 nodes, 1 page, 3 accesses, 2 stores, with hold and grace",
            {.nodes = 3, .faults = 3, .grace = true, .hold = true}},
