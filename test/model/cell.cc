@@ -114,6 +114,18 @@ bool wants(const PageCell& page, Access access) {
   return access == Access::kRead ? page.round.wants_read : page.round.wants_write;
 }
 
+bool may_fault(const PageCell& page, Access access) {
+  return is_refused(page, access) || (!allows(page.entry.permission, access) && !wants(page, access));
+}
+
+bool& refused(PageCell& page, Access access) {
+  return access == Access::kRead ? page.refused_read : page.refused_write;
+}
+
+Access access_of(Action::Kind fault) {
+  return fault == Action::Kind::kReadFault ? Access::kRead : Access::kWrite;
+}
+
 bool raised_or_woke(const Effects& effects) {
   for (const auto& effect : effects.all()) {
     if (effect.kind == Effect::Kind::kWake || effect.kind == Effect::Kind::kMapRead ||
@@ -153,9 +165,9 @@ bool is_possible(const Bounds& bounds, const NodeCell& cell, const Action& actio
   const PageCell& page = cell.pages[action.page];
   switch (action.kind) {
     case Action::Kind::kReadFault:
-      return !allows(page.entry.permission, Access::kRead) && !wants(page, Access::kRead);
+      return may_fault(page, Access::kRead);
     case Action::Kind::kWriteFault:
-      return !allows(page.entry.permission, Access::kWrite) && !wants(page, Access::kWrite);
+      return may_fault(page, Access::kWrite);
     case Action::Kind::kTimeout:
       return page.armed && (page.round.stage != Stage::kHolding || page.entry.hold_until == Time{});
     case Action::Kind::kHoldOver:
@@ -232,13 +244,16 @@ Step take_step(const Bounds& bounds, const NodeCell& before, const Action& actio
     case Action::Kind::kReadFault:
     case Action::Kind::kWriteFault: {
       const PageEntry entry = page.entry;
-      const Access access = action.kind == Action::Kind::kReadFault ? Access::kRead : Access::kWrite;
+      const Access access = access_of(action.kind);
       if (on_fault(view, ref, access, kNow, effects) == Outcome::kBusy) {
-        step.possible = false;
-        if (!(entry == page.entry) || !effects.empty())
-          step.complaint = "BUSY: something changed all the same";
+        const bool changed = !(entry == page.entry) || !effects.empty();
+        step.after = before;
+        step.possible = !is_refused(before.pages[action.page], access);
+        refused(step.after.pages[action.page], access) = true;
+        if (changed) step.complaint = "BUSY: something changed all the same";
         return step;
       }
+      refused(page, access) = false;
       break;
     }
     case Action::Kind::kTimeout:
@@ -261,6 +276,8 @@ Step take_step(const Bounds& bounds, const NodeCell& before, const Action& actio
   if (step.complaint == nullptr) step.complaint = pool_complaint;
   const char* heard_complaint = note_dropped_copy(before.pages[action.page], action, page);
   if (step.complaint == nullptr) step.complaint = heard_complaint;
+  if (step.complaint == nullptr && action.envelope != nullptr && action.envelope->life != before.life)
+    step.complaint = "R11: a frame of another life was let in";
   if (step.complaint == nullptr && bounds.forgets == 0 && pool.rounds.events(Event::kUnsolicited) > 0)
     step.complaint = "R10: ownership comes to a node that asks for nothing";
   return step;
@@ -276,7 +293,8 @@ const char* check_step(const NodeCell& before, const Action& action, const Step&
       return "I6: a thread that waits was forgotten";
     const bool faults =
         action.kind == (access == Access::kRead ? Action::Kind::kReadFault : Action::Kind::kWriteFault);
-    if (faults && !wants(is, access) && !step.let_on) return "I6: a fault was taken and nobody remembers it";
+    if (faults && !wants(is, access) && !is_refused(is, access) && !step.let_on)
+      return "I6: a fault was taken and nobody remembers it";
   }
   return check_monotonic(was.entry, is.entry);
 }

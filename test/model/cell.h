@@ -46,6 +46,8 @@ struct PageCell {
   protocol::Round round;
   bool armed = false;
   bool dropped_for_heard = false;  // the copy was dropped for the write request that was heard last
+  bool refused_read = false;       // a read fault was told `busy`, and is to be asked again
+  bool refused_write = false;      // the same for a write fault
   Memory memory;
 };
 
@@ -89,6 +91,11 @@ struct Step {
   NodeCell after{};
   std::vector<Envelope> sent{};
 };
+
+// A thread waits, of which the page knows nothing: its fault was told `busy`.
+constexpr bool is_refused(const PageCell& page, protocol::Access access) {
+  return access == protocol::Access::kRead ? page.refused_read : page.refused_write;
+}
 
 NodeCell initial_cell(const Bounds& bounds, protocol::NodeId self);
 // Runs the transition and carries its effects out; complains if the mapping or the pool does not go with

@@ -91,9 +91,10 @@ std::string encode(const Bounds& bounds, const NodeCell& cell) {
   std::string out;
   put(out, std::uint64_t{cell.self.value} | static_cast<std::uint64_t>(cell.life) << 4);
   for (std::uint32_t p = 0; p < bounds.pages; ++p) {
-    const auto& [entry, round, armed, dropped_for_heard, memory] = cell.pages[p];
+    const auto& [entry, round, armed, dropped_for_heard, refused_read, refused_write, memory] = cell.pages[p];
     put(out, entry);
-    put(out, static_cast<std::uint64_t>(memory.mapping) | (armed ? 4U : 0U) | (dropped_for_heard ? 8U : 0U));
+    put(out, static_cast<std::uint64_t>(memory.mapping) | (armed ? 4U : 0U) | (dropped_for_heard ? 8U : 0U) |
+                 (refused_read ? 16U : 0U) | (refused_write ? 32U : 0U));
     put(out, std::uint64_t{memory.value});
     if (entry.round != kNoRound) put(out, round, bounds.nodes);
   }

@@ -6,14 +6,12 @@
 #include <stdexcept>
 
 #include "test/model/intern.h"
+#include "test/model/invariants.h"
 
 namespace pagewire::model {
 namespace {
 
-using protocol::kNoRound;
 using protocol::NodeId;
-using protocol::Permission;
-using protocol::Stage;
 
 class Explorer {
  public:
@@ -46,15 +44,14 @@ class Explorer {
   void act_on_page(std::uint32_t state, std::uint8_t node, std::uint8_t page);
   void restart(std::uint32_t state, std::uint8_t node);
   void try_action(std::uint32_t state, std::uint8_t node, ActionNumber number);
-  void lose_all();
+  void lose_all(std::uint32_t state);
+  bool settles(bool last_first);
+  void fire_all(State& now, std::vector<MessageNumber>& under_way);
+  void take(State& now, std::uint8_t node, ActionNumber number, std::vector<MessageNumber>& under_way);
   void reach(std::uint8_t node, ActionNumber number);
   void note_reached(std::uint32_t from);
-  void spend(const Action& action);
+  void spend(const Action& action, const NodeCell& before);
 
-  const char* check(const State& state) const;
-  const char* check_page(const State& state, std::uint8_t page) const;
-  std::uint8_t newest_life(const State& state) const;
-  bool at_rest(const State& state) const;
   bool counts(const char* complaint) const {
     return complaint != nullptr && (!bounds_.only_coherence || complaint[0] == 'I');
   }
@@ -89,57 +86,6 @@ class Explorer {
   std::string reached_keys_;
 };
 
-std::uint8_t Explorer::newest_life(const State& state) const {
-  std::uint8_t newest = 0;
-  for (std::uint32_t i = 0; i < bounds_.nodes; ++i)
-    newest = std::max(newest, universe_.cell(state.cells[i]).life);
-  return newest;
-}
-
-// I1-I4 for one page, among the nodes of the newest life.
-const char* Explorer::check_page(const State& state, std::uint8_t page) const {
-  const std::uint8_t newest = newest_life(state);
-  std::uint32_t owners = 0;
-  std::uint32_t under_way = 0;
-  std::uint32_t writers = 0;
-  std::uint32_t readers = 0;
-  bool all_newest = true;
-  for (std::uint32_t i = 0; i < bounds_.nodes; ++i) {
-    const NodeCell& node = universe_.cell(state.cells[i]);
-    const PageCell& cell = node.pages[page];
-    all_newest &= node.life == newest;
-    if (node.life != newest) continue;
-    owners += cell.entry.owner ? 1 : 0;
-    writers += cell.memory.mapping == Permission::kWrite ? 1 : 0;
-    readers += cell.memory.mapping == Permission::kRead ? 1 : 0;
-    if (cell.memory.mapping != Permission::kInvalid && cell.memory.value != state.stored[page])
-      return "I2: a node may read what is not the last write";
-    if (cell.entry.round == kNoRound || cell.round.stage != Stage::kHandingOver) continue;
-    const PageCell& target = universe_.cell(state.cells[cell.round.target.value]).pages[page];
-    under_way += target.entry.epoch <= cell.entry.epoch ? 1 : 0;
-  }
-  if (writers > 1 || (writers == 1 && readers > 0)) return "I1: a writer and others";
-  if (owners > 1) return "I3: more than one owner";
-  if (owners + under_way == 1 || (owners + under_way == 0 && !all_newest)) return nullptr;
-  return "I4: not exactly one of owner and hand-over under way";
-}
-
-const char* Explorer::check(const State& state) const {
-  for (std::uint8_t page = 0; page < bounds_.pages; ++page) {
-    if (const char* complaint = check_page(state, page)) return complaint;
-  }
-  return nullptr;
-}
-
-bool Explorer::at_rest(const State& state) const {
-  for (std::uint32_t i = 0; i < bounds_.nodes; ++i) {
-    for (std::uint32_t p = 0; p < bounds_.pages; ++p) {
-      if (universe_.cell(state.cells[i]).pages[p].entry.round != kNoRound) return false;
-    }
-  }
-  return true;
-}
-
 // Notes the state after_, as it is called when folded. The table is large: its lines are asked for now and
 // looked at when the whole state has been expanded.
 void Explorer::reach(std::uint8_t node, ActionNumber number) {
@@ -166,8 +112,8 @@ void Explorer::note_reached(std::uint32_t from) {
     reached.origin.parent = from;
     origins_.push_back(reached.origin);
     universe_.decode(key, after_);
-    rests_.push_back(at_rest(after_) ? 1 : 0);
-    const char* complaint = check(after_);
+    rests_.push_back(at_rest(bounds_, universe_, after_) ? 1 : 0);
+    const char* complaint = check(bounds_, universe_, after_);
     if (complaint == nullptr) continue;
     fail(complaint, from, reached.origin.node & 0xf, reached.origin.action & 0xfffff);
     break;
@@ -194,16 +140,18 @@ void Explorer::try_action(std::uint32_t state, std::uint8_t node, ActionNumber n
   after_.forgets_left = state_.forgets_left;
   after_.losses_left = state_.losses_left;
   after_.next_owner = state_.next_owner;
-  if (number < kDeliverBase) spend(universe_.action_of(number));
+  if (number < kDeliverBase) spend(universe_.action_of(number), universe_.cell(state_.cells[node]));
   reach(node, number);
 }
 
 // What is bounded and has been used.
-void Explorer::spend(const Action& action) {
+void Explorer::spend(const Action& action, const NodeCell& before) {
   using Kind = Action::Kind;
   if (action.kind == Kind::kStore) after_.stored[action.page] = action.value;
   if (action.kind == Kind::kForget) after_.forgets_left -= 1;
-  if (action.kind == Kind::kReadFault || action.kind == Kind::kWriteFault) after_.faults_left -= 1;
+  const PageCell& page = before.pages[action.page];  // a fault that was refused is asked again, at no cost
+  if (action.kind == Kind::kReadFault && !page.refused_read) after_.faults_left -= 1;
+  if (action.kind == Kind::kWriteFault && !page.refused_write) after_.faults_left -= 1;
   if (action.kind == Kind::kRestart && after_.next_owner == kNobody) {
     after_.next_owner = action.value;
     after_.stored = {};
@@ -221,7 +169,7 @@ void Explorer::expand(std::uint32_t state) {
     }
     for (std::uint8_t node = 0; node < bounds_.nodes; ++node) try_action(state, node, kDeliverBase + number);
   }
-  if (state_.losses_left > 0 && !state_.messages.empty()) lose_all();
+  if (report_.violation.empty() && state_.losses_left > 0 && !state_.messages.empty()) lose_all(state);
   if (report_.violation.empty()) note_reached(state);
 }
 
@@ -232,15 +180,16 @@ void Explorer::act(std::uint32_t state, std::uint8_t node) {
 
 void Explorer::act_on_page(std::uint32_t state, std::uint8_t node, std::uint8_t page) {
   using Kind = Action::Kind;
-  if (state_.faults_left > 0) {
-    try_action(state, node, number_of(Kind::kReadFault, page, 0));
-    try_action(state, node, number_of(Kind::kWriteFault, page, 0));
-  }
+  const PageCell& cell = universe_.cell(state_.cells[node]).pages[page];
+  const bool reads = state_.faults_left > 0 || cell.refused_read;
+  const bool writes = state_.faults_left > 0 || cell.refused_write;
+  if (reads) try_action(state, node, number_of(Kind::kReadFault, page, 0));
+  if (writes) try_action(state, node, number_of(Kind::kWriteFault, page, 0));
   try_action(state, node, number_of(Kind::kTimeout, page, 0));
   if (bounds_.hold) try_action(state, node, number_of(Kind::kHoldOver, page, 0));
   if (state_.forgets_left > 0) try_action(state, node, number_of(Kind::kForget, page, 0));
   if (state_.stored[page] >= bounds_.stores || after_loss()) return;
-  if (universe_.cell(state_.cells[node]).life < newest_life(state_)) return;
+  if (universe_.cell(state_.cells[node]).life < newest_life(bounds_, universe_, state_)) return;
   const auto value = static_cast<std::uint8_t>(state_.stored[page] + 1);
   try_action(state, node, number_of(Kind::kStore, page, value));
 }
@@ -254,9 +203,61 @@ void Explorer::restart(std::uint32_t state, std::uint8_t node) {
     try_action(state, node, number_of(Kind::kRestart, 0, owner));
 }
 
+void Explorer::take(State& now, std::uint8_t node, ActionNumber number,
+                    std::vector<MessageNumber>& under_way) {
+  const KnownStep& step = universe_.step(now.cells[node], number);
+  if (!step.possible) return;
+  for (const MessageNumber message : universe_.sent(step)) under_way.push_back(message);
+  now.cells[node] = step.after;
+}
+
+// What was refused is asked again, holds end, timers come.
+void Explorer::fire_all(State& now, std::vector<MessageNumber>& under_way) {
+  using Kind = Action::Kind;
+  for (std::uint8_t node = 0; node < bounds_.nodes; ++node) {
+    for (std::uint8_t page = 0; page < bounds_.pages; ++page) {
+      const bool reads = universe_.cell(now.cells[node]).pages[page].refused_read;
+      const bool writes = universe_.cell(now.cells[node]).pages[page].refused_write;
+      if (reads) take(now, node, number_of(Kind::kReadFault, page, 0), under_way);
+      if (writes) take(now, node, number_of(Kind::kWriteFault, page, 0), under_way);
+      take(now, node, number_of(Kind::kHoldOver, page, 0), under_way);
+      take(now, node, number_of(Kind::kTimeout, page, 0), under_way);
+    }
+  }
+}
+
+// I6 as `will`, not only `can`: all under way is lost, from then on the network delivers everything, the
+// first or the last first, and timers come when nothing is under way. A few turns must do.
+bool Explorer::settles(bool last_first) {
+  constexpr int kTurns = 4;
+  constexpr int kDeliveries = 300;  // of a turn
+  State now;
+  now.cells = state_.cells;
+  std::vector<MessageNumber> under_way;
+  for (int turn = 0; turn < kTurns && !at_rest(bounds_, universe_, now); ++turn) {
+    fire_all(now, under_way);
+    int left = kDeliveries;
+    while (!under_way.empty()) {
+      if (left-- == 0) return false;
+      const auto at = last_first ? under_way.end() - 1 : under_way.begin();
+      const MessageNumber message = *at;
+      under_way.erase(at);
+      take(now, universe_.envelope(message).to, kDeliverBase + message, under_way);
+    }
+  }
+  return at_rest(bounds_, universe_, now);
+}
+
 // Whatever is on its way never arrives. What follows shows only that the system still comes to rest: nothing
 // new is asked.
-void Explorer::lose_all() {
+void Explorer::lose_all(std::uint32_t state) {
+  bool one_life = true;
+  for (std::uint32_t i = 0; i < bounds_.nodes; ++i)
+    one_life &= universe_.cell(state_.cells[i]).life == universe_.cell(state_.cells[0]).life;
+  if (one_life && (!settles(false) || !settles(true))) {
+    return fail("I6: with all under way lost it does not settle by itself", state, 0,
+                number_of(Action::Kind::kLoseAll, 0, 0));
+  }
   after_ = state_;
   after_.losses_left -= 1;
   after_.faults_left = 0;
@@ -304,7 +305,8 @@ void Explorer::fail(const char* complaint, std::uint32_t state, std::uint8_t nod
   universe_.decode(states_.get(state), state_);
   trace_step(node, number, names);
   State after = state_;
-  after.cells[node] = universe_.step(state_.cells[node], number).after;
+  if (universe_.action_of(number).kind != Action::Kind::kLoseAll)
+    after.cells[node] = universe_.step(state_.cells[node], number).after;
   report_.path.back().nodes = describe_nodes(after, names);
 }
 

@@ -146,7 +146,7 @@ TEST(Tamper, ReaderNotInCopyset) {
     if (!delivers(action, MessageType::kCopyRequest)) return;
     step.after.pages[action.page].entry.copyset = before.pages[action.page].entry.copyset;
   };
-  expect_caught(kTwoNodes, tamper, {"I1", "I2"});
+  expect_caught(kTwoNodes, tamper, {"I1", "I2", "S2"});
 }
 
 // R5: the floor that was promised is forgotten.
@@ -218,7 +218,7 @@ TEST(Tamper, TagNotAdvanced) {
     if (page.memory.mapping == Permission::kWrite)
       page.entry.data_version = before.pages[action.page].entry.data_version;
   };
-  expect_caught(kTwoNodes, tamper, {"I2"});
+  expect_caught(kTwoNodes, tamper, {"I2", "S4"});
 }
 
 // A promise to a new tenure's reader that is counted for the next one too.

@@ -109,6 +109,11 @@ int run(Arguments& arguments) {
     name += std::string(", without: ") + protocol::rule_name(static_cast<protocol::Rule>(arguments.rule_off));
   }
 #endif
+  if (arguments.bounds.restart != Restart::kNone &&
+      arguments.bounds.placement != protocol::Placement::kOneNode) {
+    fmt::print(stderr, "--restart with another --placement than one_node: pages would begin by names\n");
+    return 2;
+  }
   Options options{.seconds_max = arguments.minutes * 60};
   double last = 0;
   if (!arguments.quiet) {

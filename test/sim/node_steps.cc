@@ -59,6 +59,8 @@ Drop Simulator::admit(std::uint8_t node, const Frame& frame, Message& message, s
   const std::size_t sender = std::min<std::size_t>(header.sender.value, kNodesMax - 1);
   const Drop refused = protocol::admit(here, header, known_boots_[sender]);
   if (refused != Drop::kNone) return refused;
+  if (header.boot_id != known_boots_[sender] || header.view != nodes_[node].view.number)
+    fail("R11: a frame of another life or view was let in", node, frame.page);
   if (header.type == 0 || header.type >= protocol::kMessageTypes) return Drop::kUnknownType;
   if (header.page.region != 0 || nodes_[node].dead) return Drop::kUnknownRegion;
   if (header.page.index >= setting_.pages) return Drop::kPageOutOfRange;
@@ -124,6 +126,9 @@ void Simulator::take_fault(const Event& event) {
       protocol::Outcome::kBusy) {
     return keep_in_ring(event, was);
   }
+  const bool only_wakes = effects_.all().size() == 1 && effects_.all()[0].kind == Effect::Kind::kWake;
+  if (protocol::allows(was.permission, access) && !only_wakes)
+    fail("I6: a fault that was served before is not woken", node, page);
   if (tells(page)) {
     tell(Line::Kind::kNote, node, node, page,
          fmt::format("{} fault{}", access == Access::kWrite ? "write" : "read", describe_effects(effects_)));
