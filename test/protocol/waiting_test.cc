@@ -92,6 +92,36 @@ TEST(Hold, EndsWhenItsOwnThreadAsksForMore) {
   EXPECT_EQ(cluster.sends()[1].message.type, MessageType::kAck);
 }
 
+// A late double of a granted request, when the list that would tell is lost: ownership comes while a copy is
+// held.
+TEST(Hold, OwnershipThatComesUnaskedMeanwhileIsWhole) {
+  Cluster cluster({.nodes = 3, .hold_ns = 500});
+  cluster.obtain(0, Access::kRead);
+  cluster.fault(1, Access::kRead);
+  cluster.deliver_all();
+  Message request = message_of(MessageType::kWriteRequest, 2);
+  request.transaction = Transaction{1};
+  cluster.handle(1, request);
+  ASSERT_EQ(cluster.stage(1), Stage::kHolding);
+
+  const PageEntry giver = cluster.entry(0);
+  cluster.entry(0).owner = false;  // the transfer is under way in this test
+  Message transfer = message_of(MessageType::kOwnershipTransfer, 0);
+  transfer.transaction = Transaction{1};
+  transfer.version = giver.version.next();
+  transfer.data_version = giver.data_version;
+  transfer.epoch = giver.epoch.next();
+  transfer.copyset = NodeSet::of(NodeId{1}).with(NodeId{2});
+  cluster.handle(1, transfer);
+  const PageEntry& entry = cluster.entry(1);
+  EXPECT_TRUE(entry.owner);
+  EXPECT_EQ(entry.permission, Permission::kRead);
+  EXPECT_EQ(entry.version, transfer.version);
+  EXPECT_EQ(entry.epoch, transfer.epoch);
+  EXPECT_EQ(entry.copyset, NodeSet::of(NodeId{2}));
+  EXPECT_EQ(cluster.stage(1), Stage::kHolding) << "who waits is served when the hold is over";
+}
+
 TEST(Deferred, OneOfAKindAndNodeTheNewest) {
   Cluster cluster({.nodes = 3, .hold_ns = 500});
   cluster.fault(1, Access::kWrite);
