@@ -78,6 +78,7 @@ class BusPort final : public Port {
   std::uint64_t nap_ns_max() const override { return can_wake_ ? 0 : kNapNs; }
   void arm(std::uint16_t queue) override;
   void disarm(std::uint16_t queue) override;
+  void drain(std::uint16_t queue) override;
   rte_mempool* pool(std::uint16_t queue) const override { return pools_[queue].get(); }
   PortCounters counters(std::uint16_t queue) const override { return queues_[queue]->counters.read(); }
   protocol::NodeSet connected() const override { return others_.with(self_); }
@@ -270,9 +271,12 @@ void BusPort::arm(std::uint16_t queue) {
 }
 
 void BusPort::disarm(std::uint16_t queue) {
+  if (can_wake_ && queues_[queue]->interrupt >= 0) rte_eth_dev_rx_intr_disable(device_->id(), queue);
+}
+
+void BusPort::drain(std::uint16_t queue) {
   const Queue& q = *queues_[queue];
   if (!can_wake_ || q.interrupt < 0) return;
-  rte_eth_dev_rx_intr_disable(device_->id(), queue);
   pollfd rung{.fd = q.interrupt, .events = POLLIN, .revents = 0};
   if (q.interrupt_counts && poll(&rung, 1, 0) == 1) {
     std::uint64_t count = 0;

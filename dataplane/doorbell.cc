@@ -26,14 +26,20 @@ bool Doorbell::ring() {
   return write(fd_, &one, sizeof(one)) == sizeof(one);
 }
 
+void Doorbell::ring_for_good() {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(fd_, &one, sizeof(one));
+}
+
 void Doorbell::arm() {
   sleeping_.store(1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-void Doorbell::disarm() {
-  // A ringer that took the 1 may not have written yet: then the next sleep ends at once, which harms nobody.
-  sleeping_.store(0, std::memory_order_relaxed);
+// A ringer that took the 1 may not have written yet: then a later sleep ends at once, which harms nobody.
+void Doorbell::disarm() { sleeping_.store(0, std::memory_order_relaxed); }
+
+void Doorbell::drain() {
   std::uint64_t rung = 0;
   [[maybe_unused]] const ssize_t read_bytes = read(fd_, &rung, sizeof(rung));
 }

@@ -2,7 +2,9 @@
 //
 // The hand-over, the same for every bell here (this one, and memif's between processes):
 //
-//     loop:   sleeping = 1 (A);  look for work once more (B);  poll(fd);  sleeping = 0;  drain the fd
+//     loop:   sleeping = 1 (A);  look for work once more (B);  poll(fd);  sleeping = 0;  drain the fd if it
+//     was
+//             readable
 //     other:  put the work where the loop looks (C);  if sleeping (D) exchange it for 0 and make the fd
 //     readable
 //
@@ -26,9 +28,13 @@ class Doorbell {
 
   // Any thread, after it has put its work where the loop looks. True if the loop slept and is being woken.
   bool ring();
-  // The loop: after arm() look for work once more, then poll fd() for input; then disarm().
+  // Who drives the loop: after arm() looks for work once more; then who sleeps may poll fd() for input.
+  // disarm() costs a store, the fd stays as it is: who polled it drains it.
   void arm();
   void disarm();
+  void drain();
+  // Makes the fd readable and leaves it so; for a bell that is never drained.
+  void ring_for_good();
   int fd() const { return fd_; }
 
  private:

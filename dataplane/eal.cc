@@ -274,4 +274,12 @@ LoopThreadRegistration::~LoopThreadRegistration() {
   if (registered_) rte_thread_unregister();
 }
 
+std::uint32_t LoopThreadRegistration::core_id() const { return rte_lcore_id(); }
+
+LoopIdentity::LoopIdentity(std::uint32_t core_id) : before_(RTE_PER_LCORE(_lcore_id)) {
+  RTE_PER_LCORE(_lcore_id) = core_id;
+}
+
+LoopIdentity::~LoopIdentity() { RTE_PER_LCORE(_lcore_id) = before_; }
+
 }  // namespace pagewire::dataplane

@@ -67,9 +67,24 @@ class LoopThreadRegistration {
   LoopThreadRegistration& operator=(const LoopThreadRegistration&) = delete;
 
   bool registered() const { return registered_; }
+  std::uint32_t core_id() const;  // DPDK's number of this thread, for LoopIdentity
 
  private:
   bool registered_ = false;
+};
+
+// A thread that drives a loop in its thread's place uses that one's mempool caches: as long as it lives the
+// calling thread goes by the loop thread's number. At most one thread at a time may go by a number and
+// allocate; the drive sees to that. Allowed in a signal handler.
+class LoopIdentity {
+ public:
+  explicit LoopIdentity(std::uint32_t core_id);
+  ~LoopIdentity();
+  LoopIdentity(const LoopIdentity&) = delete;
+  LoopIdentity& operator=(const LoopIdentity&) = delete;
+
+ private:
+  std::uint32_t before_;
 };
 
 }  // namespace pagewire::dataplane

@@ -19,6 +19,9 @@ std::uint64_t make_boot_id() {
                                         .count());
 }
 
+// Of the calling fault thread, which is one engine's.
+thread_local std::array<Loop::FaultDrive, kLoopsMax> fault_drives;
+
 }  // namespace
 
 Engine::Engine(const EngineOptions& options, std::unique_ptr<Port> port)
@@ -49,26 +52,33 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<Port> port)
     LoopOptions loop;
     loop.index = static_cast<std::uint32_t>(i);
     loop.core = options.loop_cores[i];
+    loop.kind = options.loop_kind;
     loop.round_count = options.round_count;
     shared_.loops.push_back(std::make_unique<Loop>(shared_, *port_, loop));
   }
-  fault_thread_ = std::make_unique<fault::FaultThread>(*this);
+  fault_threads_ = std::make_unique<fault::FaultThreads>(*this);
   for (auto& loop : shared_.loops) loop->start();
 }
 
 Engine::~Engine() { stop(); }
 
-RegionState& Engine::serve(const protocol::RegionDeclaration& declaration) {
-  auto region =
-      std::make_unique<RegionState>(declaration, options_.map_base, options_.kernel_faults, options_.self,
-                                    options_.node_count, static_cast<std::uint32_t>(shared_.loops.size()));
+RegionState& Engine::serve(const protocol::RegionDeclaration& declaration, fault::Delivery delivery) {
+  auto region = std::make_unique<RegionState>(declaration, options_.map_base, options_.kernel_faults,
+                                              delivery, options_.self, options_.node_count,
+                                              static_cast<std::uint32_t>(shared_.loops.size()));
   RegionState& served = *region;
   {
     const std::lock_guard lock(regions_mutex_);
     regions_.push_back(std::move(region));
   }
   shared_.regions[served.id].store(&served, std::memory_order_release);
-  fault_thread_->add(served.id, served.memory);
+  if (delivery == fault::Delivery::kThread) {
+    fault_threads_->add(served.id, served.memory);
+  } else {
+    auto faults = std::make_unique<fault::InlineFaults>(served.id, served.memory, *this);
+    const std::lock_guard lock(regions_mutex_);
+    inline_faults_.push_back(std::move(faults));
+  }
   return served;
 }
 
@@ -82,7 +92,23 @@ void Engine::prefetch(const RegionState& region, std::uint32_t first_page, std::
 
 void Engine::on_faults(std::span<const fault::Fault> faults) {
   const auto loop_count = static_cast<std::uint32_t>(shared_.loops.size());
-  for (const fault::Fault& fault : faults) shared_.loops[loop_of(fault.page, loop_count)]->push_fault(fault);
+  for (const fault::Fault& fault : faults) {
+    const std::uint32_t loop = loop_of(fault.page, loop_count);
+    shared_.loops[loop]->take_fault(fault, fault_drives[loop]);
+  }
+}
+
+bool Engine::turn() {
+  bool more = false;
+  for (std::size_t i = 0; i < shared_.loops.size(); ++i)
+    more |= shared_.loops[i]->drive_for_faults(fault_drives[i]);
+  return more;
+}
+
+bool Engine::on_inline_fault(const fault::Fault& fault, const sigset_t& interrupted) noexcept {
+  RegionState* const region = shared_.regions[fault.region].load(std::memory_order_acquire);
+  const auto loop_count = static_cast<std::uint32_t>(shared_.loops.size());
+  return shared_.loops[loop_of(fault.page, loop_count)]->wait_inline(*region, fault, interrupted);
 }
 
 void Engine::leave(std::uint64_t timeout_ns) {
@@ -91,7 +117,7 @@ void Engine::leave(std::uint64_t timeout_ns) {
     control.leave();
     return true;
   });
-  control_->wait_until(deadline, [&](const protocol::Control& control) {
+  wait_until(deadline, [&](const protocol::Control& control) {
     const bool handing_over = std::any_of(shared_.loops.begin(), shared_.loops.end(), [](const auto& loop) {
       return loop->counters().hand_overs.get() > 0;
     });
@@ -113,7 +139,8 @@ bool Engine::threads_wait(const RegionState& region) const {
 void Engine::stop() {
   if (std::exchange(stopped_, true)) return;
   for (auto& loop : shared_.loops) loop->stop();  // first: the fault thread may wait for room in their rings
-  fault_thread_.reset();                          // from here on faulting threads wait in the kernel
+  fault_threads_.reset();                         // from here on faulting threads wait in the kernel
+  inline_faults_.clear();                         // waits for those in the handler, who see the loops' end
   for (auto& region : regions_) region->memory.retire(threads_wait(*region));
   const std::lock_guard lock(regions_mutex_);
   regions_.clear();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -12,7 +13,8 @@
 #include "dataplane/loop.h"
 #include "dataplane/port.h"
 #include "dataplane/region_state.h"
-#include "fault/fault_thread.h"
+#include "fault/fault_threads.h"
+#include "fault/inline_faults.h"
 #include "fault/region_memory.h"
 #include "protocol/control.h"
 
@@ -32,9 +34,10 @@ struct EngineOptions {
   std::uint64_t grace_ns = 10'000;
   std::uint64_t hold_ns = 0;
   std::size_t round_count = 512;
+  LoopKind loop_kind = LoopKind::kShared;
 };
 
-class Engine final : public fault::FaultSink {
+class Engine final : public fault::FaultSink, public fault::InlineSink {
  public:
   // Starts the loops at once. The port has one queue a loop. Throws SetupError.
   Engine(const EngineOptions& options, std::unique_ptr<Port> port);
@@ -44,7 +47,12 @@ class Engine final : public fault::FaultSink {
   const Membership& membership() const { return shared_.membership; }
 
   // Maps a region that all nodes agree on and serves its pages from here on. Throws SetupError.
-  RegionState& serve(const protocol::RegionDeclaration& declaration);
+  RegionState& serve(const protocol::RegionDeclaration& declaration,
+                     fault::Delivery delivery = fault::Delivery::kThread);
+  // A thread of the service that has nothing to do until done(control) or the deadline (false if that came
+  // first). With LoopKind::kSelf it drives the loops meanwhile, and sleeps in place of their threads.
+  bool wait_until(ControlPlane::Clock::time_point deadline,
+                  const std::function<bool(const protocol::Control&)>& done);
   // Asks for pages ahead; any thread.
   void prefetch(const RegionState& region, std::uint32_t first_page, std::uint32_t page_count,
                 protocol::Access access);
@@ -63,18 +71,22 @@ class Engine final : public fault::FaultSink {
   std::vector<const RegionState*> regions() const;
   std::size_t loop_bytes() const;
 
-  void on_faults(std::span<const fault::Fault> faults) override;  // the fault thread
+  void on_faults(std::span<const fault::Fault> faults) override;  // fault threads
+  bool turn() override;                                           // likewise
+  bool on_inline_fault(const fault::Fault& fault, const sigset_t& interrupted) noexcept override;
 
  private:
+  class Waiter;
   bool threads_wait(const RegionState& region) const;
 
   EngineOptions options_;
   std::unique_ptr<Port> port_;
   LoopShared shared_;
   std::unique_ptr<ControlPlane> control_;
-  std::unique_ptr<fault::FaultThread> fault_thread_;
+  std::unique_ptr<fault::FaultThreads> fault_threads_;
   mutable std::mutex regions_mutex_;
   std::vector<std::unique_ptr<RegionState>> regions_;
+  std::vector<std::unique_ptr<fault::InlineFaults>> inline_faults_;
   bool stopped_ = false;
 };
 

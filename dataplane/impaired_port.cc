@@ -111,6 +111,7 @@ class ImpairedPortImpl final : public ImpairedPort {
   std::uint64_t nap_ns_max() const override;
   void arm(std::uint16_t queue) override { inner_->arm(queue); }
   void disarm(std::uint16_t queue) override { inner_->disarm(queue); }
+  void drain(std::uint16_t queue) override { inner_->drain(queue); }
   rte_mempool* pool(std::uint16_t queue) const override { return inner_->pool(queue); }
   PortCounters counters(std::uint16_t queue) const override { return inner_->counters(queue); }
   protocol::NodeSet connected() const override { return inner_->connected(); }

@@ -12,9 +12,27 @@
 #include <ctime>
 
 #include "dataplane/eal.h"
+#include "dataplane/futex.h"
 #include "fault/short_slice.h"
 
 namespace pagewire::dataplane {
+
+namespace {
+
+// Of the loop's own thread. By itself it rests at once: threads that wait do the spinning.
+Patience patience_of(LoopKind kind) {
+  switch (kind) {
+    case LoopKind::kShared:
+      return {.spin_ns = 5'000, .yield_ns = 50'000};
+    case LoopKind::kDedicated:
+      return {.spin_ns = 20'000, .yield_ns = 200'000'000};
+    case LoopKind::kSelf:
+      break;
+  }
+  return {.spin_ns = 0, .yield_ns = 0};
+}
+
+}  // namespace
 
 Loop::Loop(LoopShared& shared, Port& port, const LoopOptions& options)
     : shared_(shared),
@@ -25,11 +43,12 @@ Loop::Loop(LoopShared& shared, Port& port, const LoopOptions& options)
       rounds_(round_storage_, deadline_storage_),
       waiting_(options.round_count),
       reassembly_(options.reassembly_count),
-      fault_ring_(kFaultRing) {
+      patience_(patience_of(options.kind)) {
   for (std::uint32_t i = 0; i < port.queue_count(); ++i) {
     inbox_.push_back(std::make_unique<fault::SpscRing<rte_mbuf*>>(kInboxRing));
   }
   wake_fds_.push_back(pollfd{.fd = doorbell_.fd(), .events = POLLIN, .revents = 0});
+  wake_fds_.push_back(pollfd{.fd = end_bell_.fd(), .events = POLLIN, .revents = 0});
   for (const int fd : port.wake_fds(static_cast<std::uint16_t>(options.index))) {
     wake_fds_.push_back(pollfd{.fd = fd, .events = POLLIN, .revents = 0});
   }
@@ -47,20 +66,27 @@ Loop::~Loop() {
 
 void Loop::run() {
   const LoopThreadRegistration registration;
+  core_id_ = registration.core_id();
   fault::ask_for_short_slices();
   while (!stop_.load(std::memory_order_relaxed)) {
-    now_ns_ = now_ns();
-    bool worked = receive();
-    worked |= faults();
-    worked |= timers();
-    worked |= control();
-    port_.flush(static_cast<std::uint16_t>(options_.index));
-    if (worked) {
+    if (turn()) {
       idle_since_ns_ = 0;
     } else {
       idle();
     }
   }
+  drive_.release();
+}
+
+bool Loop::turn() {
+  const LoopIdentity identity(core_id_);
+  now_ns_ = now_ns();
+  bool worked = receive();
+  worked |= faults();
+  worked |= timers();
+  worked |= control();
+  port_.flush(static_cast<std::uint16_t>(options_.index));
+  return worked;
 }
 
 void Loop::start() {
@@ -80,14 +106,19 @@ void Loop::start() {
   }
 }
 
+// Whoever waits or drives sees stop_ and goes; at the end the drive is nobody's any more.
 void Loop::stop() {
   stop_.store(true);
-  doorbell_.ring();
-  if (thread_.joinable()) thread_.join();
+  end_bell_.ring_for_good();
+  futex_wake(sleeper_, kWakeAll);
+  for (std::uint32_t i = 0; i < kWaitWords; ++i) wake_sleepers(i);
+  if (!thread_.joinable()) return;
+  thread_.join();
+  drive_.take();
 }
 
 void Loop::push_fault(const fault::Fault& fault) {
-  while (!fault_ring_.try_push(fault)) {  // as many as there are blocked threads, so this is rare
+  while (!board_.post(fault)) {  // as many as there are blocked threads, so this is rare
     doorbell_.ring();
     if (stop_.load(std::memory_order_relaxed)) return refused_fault_.store(true);
     sched_yield();
@@ -95,16 +126,16 @@ void Loop::push_fault(const fault::Fault& fault) {
   doorbell_.ring();
 }
 
-void Loop::push_prefetch(const Prefetch& prefetch) {
-  prefetches_.push(prefetch);
+bool Loop::push_prefetch(const Prefetch& prefetch) {
+  const bool posted = prefetches_.post(prefetch);
   doorbell_.ring();
+  return posted;
 }
 
 std::size_t Loop::memory_bytes() const {
   return sizeof(*this) +
          round_storage_.size() * (sizeof(protocol::Round) + sizeof(protocol::Time) + sizeof(Waiting)) +
-         reassembly_.memory_bytes() + kFaultRing * sizeof(fault::Fault) +
-         inbox_.size() * kInboxRing * sizeof(void*);
+         reassembly_.memory_bytes() + inbox_.size() * kInboxRing * sizeof(void*);
 }
 
 bool Loop::receive() {
@@ -124,13 +155,8 @@ bool Loop::receive() {
 }
 
 bool Loop::faults() {
-  bool worked = false;
-  for (std::size_t i = 0; i < kBurst; ++i) {
-    const fault::Fault* fault = fault_ring_.peek();
-    if (fault == nullptr || !on_fault(*fault)) break;  // no round free: the fault waits in its ring
-    fault_ring_.pop();
-    worked = true;
-  }
+  const bool worked =
+      !board_.empty() && board_.take([this](const fault::Fault& fault) { return on_fault(fault); });
   return prefetch_some() || worked;
 }
 
@@ -138,11 +164,12 @@ bool Loop::timers() {
   const protocol::Time now{now_ns_};
   if (rounds_.next_deadline() > now) return false;
   std::uint16_t round = rounds_.next_expired(now, 0);
+  const bool expired = round != protocol::kNoRound;
   while (round != protocol::kNoRound) {
     on_round_expired(round);
     round = rounds_.next_expired(now, static_cast<std::uint16_t>(round + 1));
   }
-  return true;
+  return expired;
 }
 
 bool Loop::control() {
@@ -157,45 +184,135 @@ bool Loop::control() {
   return true;
 }
 
-// Spins a little, then yields, then sleeps. A yield that took long says that others compute on this core:
-// then it is better to sleep at once, for a thread that is woken goes before them, and one that yielded waits
-// for its turn.
+// The loop's thread without work: spins a little, then yields, then sleeps. A yield that took long says that
+// others compute on this core: then it is better to sleep at once, for a thread that is woken goes before
+// them, and one that yielded waits for its turn.
 void Loop::idle() {
   if (idle_since_ns_ == 0) idle_since_ns_ = now_ns_;
   const std::uint64_t idle_ns = now_ns_ - idle_since_ns_;
-  if (now_ns_ < crowded_until_ns_ || idle_ns >= options_.yield_ns) return sleep();
-  if (idle_ns < options_.spin_ns) return rte_pause();
-  sched_yield();
+  if (now_ns_ < crowded_until_ns_ || idle_ns >= patience_.yield_ns) return sleep();
+  if (idle_ns < patience_.spin_ns) return rte_pause();
+  if (options_.kind == LoopKind::kDedicated) {
+    sched_yield();
+  } else if (!yield_drive()) {
+    sleep_beside_driver();
+  }
   const std::uint64_t after_ns = now_ns();
   if (after_ns - now_ns_ > options_.crowded_ns) crowded_until_ns_ = after_ns + kCrowdedForNs;
 }
 
-// True if it is right to sleep. Called after arming: whoever brings work later rings.
+// Lets others have the processor, and the drive. False if one of them has it now.
+bool Loop::yield_drive() {
+  drive_.release();
+  sched_yield();
+  return drive_.try_take();
+}
+
+// Whoever drives leaves properly, and rings if there is a deadline before that.
+void Loop::sleep_beside_driver() {
+  const std::uint64_t until_ns = options_.index == 0 ? shared_.control->due_ns() : protocol::kNever.ns;
+  back_by_ns_.store(until_ns, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (drive_.try_take()) return;  // it has left already, before it could see that
+  poll_fds(until_ns);
+  come_back();
+}
+
+void Loop::sleep() {
+  idle_since_ns_ = 0;
+  if (sleeper_.load() != 0) {
+    if (!leave()) return;
+    for (std::uint32_t other = sleeper_.load(); other != 0 && !stopping(); other = sleeper_.load()) {
+      futex_wait(sleeper_, other);
+    }
+    return drive_.take();
+  }
+  std::uint64_t until_ns = 0;
+  if (!leave_to_sleep(until_ns)) return;
+  poll_fds(until_ns);
+  come_back();
+}
+
+void Loop::poll_fds(std::uint64_t until_ns) {
+  const std::uint64_t now = now_ns();
+  const std::uint64_t left = until_ns > now ? std::min<std::uint64_t>(until_ns - now, 1'000'000'000) : 0;
+  const timespec timeout{.tv_sec = static_cast<time_t>(left / 1'000'000'000),
+                         .tv_nsec = static_cast<long>(left % 1'000'000'000)};
+  std::array<pollfd, kWakeFdsMax> fds;  // a copy: two threads may sleep at once
+  const std::size_t count = std::min(wake_fds_.size(), fds.size());
+  std::copy_n(wake_fds_.begin(), count, fds.begin());
+  ppoll(fds.data(), count, &timeout, nullptr);
+}
+
+void Loop::arm() {
+  doorbell_.arm();
+  port_.arm(static_cast<std::uint16_t>(options_.index));
+}
+
+void Loop::disarm() {
+  port_.disarm(static_cast<std::uint16_t>(options_.index));
+  doorbell_.disarm();
+}
+
+// True if it is right to go. Called after arming: whoever brings work later rings.
 bool Loop::nothing_waits() {
-  if (receive() || stop_.load()) return false;
-  if (fault_ring_.peek() != nullptr && rounds_.has_room_for_local()) return false;
+  const LoopIdentity identity(core_id_);
+  if (receive() || rounds_.next_deadline() <= protocol::Time{now_ns_}) return false;
+  if (!board_.empty() && rounds_.has_room_for_local()) return false;
   const bool prefetch_waits = prefetching_.page_count > 0 || !prefetches_.empty();
   if (prefetch_waits && rounds_.has_room_for_local()) return false;
   return options_.index != 0 || !shared_.control->is_due(now_ns_);
 }
 
-void Loop::sleep() {
-  const auto queue = static_cast<std::uint16_t>(options_.index);
-  doorbell_.arm();
-  port_.arm(queue);
-  if (nothing_waits()) {
-    std::uint64_t until = rounds_.next_deadline().ns;
-    if (options_.index == 0) until = std::min(until, shared_.control->due_ns());
-    if (port_.nap_ns_max() > 0) until = std::min(until, now_ns_ + port_.nap_ns_max());
-    const std::uint64_t left = until > now_ns_ ? std::min<std::uint64_t>(until - now_ns_, 1'000'000'000) : 0;
-    const timespec timeout{.tv_sec = static_cast<time_t>(left / 1'000'000'000),
-                           .tv_nsec = static_cast<long>(left % 1'000'000'000)};
-    counters_.sleeps.add();
-    ppoll(wake_fds_.data(), wake_fds_.size(), &timeout, nullptr);
+// When somebody has to look at the loop even if nothing comes.
+std::uint64_t Loop::wake_time_ns() {
+  std::uint64_t until = rounds_.next_deadline().ns;
+  if (options_.index == 0) until = std::min(until, shared_.control->due_ns());
+  if (port_.nap_ns_max() > 0) until = std::min(until, now_ns_ + port_.nap_ns_max());
+  return until;
+}
+
+bool Loop::begin() {
+  if (stopping() || !drive_.try_take()) return false;
+  disarm();
+  counters_.driven_by_waiting.add();
+  return true;
+}
+
+bool Loop::leave() {
+  if (!stopping()) {
+    arm();
+    if (!nothing_waits()) {
+      disarm();
+      return false;
+    }
   }
-  port_.disarm(queue);
-  doorbell_.disarm();
-  idle_since_ns_ = 0;
+  const std::uint64_t wake_ns = wake_time_ns();
+  drive_.release();
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // with sleep_beside_driver()
+  if (wake_ns < back_by_ns_.load(std::memory_order_relaxed)) doorbell_.ring();
+  return true;
+}
+
+bool Loop::leave_to_sleep(std::uint64_t& until_ns) {
+  if (stopping()) return false;
+  arm();
+  if (!nothing_waits()) {
+    disarm();
+    return false;
+  }
+  until_ns = wake_time_ns();
+  back_by_ns_.store(until_ns, std::memory_order_relaxed);
+  counters_.sleeps.add();
+  drive_.release();
+  return true;
+}
+
+void Loop::come_back() {
+  drive_.take();
+  disarm();
+  doorbell_.drain();
+  port_.drain(static_cast<std::uint16_t>(options_.index));
 }
 
 }  // namespace pagewire::dataplane

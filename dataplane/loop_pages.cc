@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "dataplane/loop.h"
 
@@ -36,6 +37,7 @@ bool Loop::on_fault(const fault::Fault& fault) {
     waiting_[entry.round].since_ns = fault.time_ns;
     waiting_[entry.round].kind = held == protocol::Permission::kRead ? FaultKind::kUpgrade : miss;
     counters.waiting.add();
+    ++waiting_count_;
   }
   carry_out(at, round_before, nullptr);
   if (served_at_once && !protocol::allows(held, access) && round_before == protocol::kNoRound) {
@@ -46,8 +48,12 @@ bool Loop::on_fault(const fault::Fault& fault) {
 
 // Works on what was asked for ahead, as long as there are rounds. True if it did something.
 bool Loop::prefetch_some() {
-  if (prefetching_.page_count == 0 && (prefetches_.empty() || !prefetches_.try_pop(prefetching_)))
-    return false;
+  if (prefetching_.page_count == 0) {
+    if (prefetches_.empty()) return false;
+    bool one = true;  // a time
+    prefetches_.take(
+        [&](const Prefetch& next) { return std::exchange(one, false) && (prefetching_ = next, true); });
+  }
   RegionState* region = shared_.regions[prefetching_.region].load(std::memory_order_acquire);
   bool worked = false;
   for (std::size_t i = 0; i < kBurst && prefetching_.page_count > 0; ++i) {
@@ -115,7 +121,9 @@ void Loop::carry_out(PageAt at, std::uint16_t round_before, const std::byte* byt
   PageSlot& slot = at.region->pages[at.index];
   count_hand_over(round_before);
   count_hand_over(slot.entry().round);
+  if (mapped) slot.count_grant();
   slot.publish();
+  if (mapped && at.region->memory.delivery() == fault::Delivery::kInline) wake_sleepers(at.index);
 }
 
 // Hand-overs under way: a node that leaves waits for their end.
@@ -164,6 +172,7 @@ void Loop::resumed(PageAt at, std::uint16_t round_before) {
   RegionCounters& counters = at.region->counters[options_.index];
   counters.latency[static_cast<std::size_t>(waiting.kind)].record(now_ns() - waiting.since_ns);
   counters.waiting.sub(1);
+  --waiting_count_;
   waiting.since_ns = 0;
 }
 

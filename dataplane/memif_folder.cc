@@ -307,6 +307,9 @@ void MemifFolder::ring(std::uint16_t queue, NodeId peer) {
 
 void MemifFolder::disarm(std::uint16_t queue) {
   sleeping(options_.node, queue).store(0, std::memory_order_relaxed);
+}
+
+void MemifFolder::drain(std::uint16_t queue) {
   std::array<char, 64> rung;
   while (read(bell_fd(queue), rung.data(), rung.size()) == static_cast<ssize_t>(rung.size())) {
   }

@@ -5,7 +5,7 @@
 // The file's bytes also carry locks (open-file-description locks: they end with the process, however it
 // ends): byte 0 while somebody sets up or clears away, byte 1+i as long as node i lives. So what a killed
 // process left behind is told from what is in use. Setting up and close(): one thread. ring(), arm(),
-// disarm(): the queue's loop. alive(): any.
+// disarm(), drain(): the queue's loop. alive(): any.
 #pragma once
 
 #include <atomic>
@@ -49,6 +49,7 @@ class MemifFolder {
   int bell_fd(std::uint16_t queue) const { return bells_[bell_index(options_.node, queue)]; }
   void arm(std::uint16_t queue);
   void disarm(std::uint16_t queue);
+  void drain(std::uint16_t queue);
   void ring(std::uint16_t queue, protocol::NodeId peer);  // after the frames were handed to the device
 
   // Takes away what we made, and with the last node all of it.

@@ -116,6 +116,7 @@ class MemifPort final : public MeshPort {
   std::vector<int> wake_fds(std::uint16_t queue) const override { return {folder_.bell_fd(queue)}; }
   void arm(std::uint16_t queue) override { folder_.arm(queue); }
   void disarm(std::uint16_t queue) override { folder_.disarm(queue); }
+  void drain(std::uint16_t queue) override { folder_.drain(queue); }
 
   // The links stay as they were made; what can be told is whether the node's process still runs.
   protocol::NodeSet connected() const override {

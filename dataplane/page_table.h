@@ -21,6 +21,7 @@ struct PageSummary {
   bool owner = false;
   bool under_way = false;  // a round is open
   protocol::NodeId hint{};
+  std::uint16_t grants = 0;   // how often access was granted, wraps: tells a waiting thread that its turn was
   std::uint32_t version = 0;  // the low 32 bits
 };
 
@@ -32,11 +33,13 @@ class PageSlot {
 
   protocol::PageEntry& entry() { return entry_; }  // the page's loop only
 
+  // Access was granted since the last publish(). The page's loop only.
+  void count_grant() { ++grants_; }
   void publish() {
-    const std::uint64_t word = static_cast<std::uint64_t>(entry_.permission) | (entry_.owner ? 4U : 0U) |
-                               (entry_.round != protocol::kNoRound ? 8U : 0U) |
-                               static_cast<std::uint64_t>(entry_.hint.value) << 8 |
-                               (entry_.version.value & 0xffffffff) << 32;
+    const std::uint64_t word =
+        static_cast<std::uint64_t>(entry_.permission) | (entry_.owner ? 4U : 0U) |
+        (entry_.round != protocol::kNoRound ? 8U : 0U) | static_cast<std::uint64_t>(entry_.hint.value) << 8 |
+        static_cast<std::uint64_t>(grants_) << 16 | (entry_.version.value & 0xffffffff) << 32;
     published_.store(word, std::memory_order_release);
   }
   PageSummary summary() const {
@@ -45,11 +48,13 @@ class PageSlot {
                        .owner = (word & 4) != 0,
                        .under_way = (word & 8) != 0,
                        .hint = protocol::NodeId{static_cast<std::uint8_t>(word >> 8)},
+                       .grants = static_cast<std::uint16_t>(word >> 16),
                        .version = static_cast<std::uint32_t>(word >> 32)};
   }
 
  private:
   protocol::PageEntry entry_;
+  std::uint16_t grants_ = 0;
   std::atomic<std::uint64_t> published_{0};
 };
 static_assert(sizeof(PageSlot) <= 128);

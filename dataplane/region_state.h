@@ -31,12 +31,13 @@ struct alignas(64) RegionCounters {
 
 struct RegionState {
   RegionState(const protocol::RegionDeclaration& declaration, std::uintptr_t base,
-              fault::KernelFaults kernel_faults, protocol::NodeId self, std::uint32_t node_count,
-              std::uint32_t loop_count)
+              fault::KernelFaults kernel_faults, fault::Delivery delivery, protocol::NodeId self,
+              std::uint32_t node_count, std::uint32_t loop_count)
       : id(declaration.id),
         name(declaration.name_view()),
         bytes(declaration.bytes),
-        memory(name, base + declaration.offset, page_count_of(bytes) * fault::kPageBytes, kernel_faults),
+        memory(name, base + declaration.offset, page_count_of(bytes) * fault::kPageBytes, kernel_faults,
+               delivery),
         pages(memory.page_count(),
               [&](std::size_t page) {
                 const auto owner = protocol::initial_owner(

@@ -88,6 +88,7 @@ class RingPort final : public MeshPort {
   }
   void arm(std::uint16_t queue) override { mesh_->bell(self().value, queue).arm(); }
   void disarm(std::uint16_t queue) override { mesh_->bell(self().value, queue).disarm(); }
+  void drain(std::uint16_t queue) override { mesh_->bell(self().value, queue).drain(); }
   protocol::NodeSet connected() const override { return others().with(self()); }
 
   void close() override {

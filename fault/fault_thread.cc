@@ -71,9 +71,10 @@ Fault decode(const Watched& watched, const uffd_msg& message, std::uint64_t now_
 }  // namespace
 
 struct FaultThread::State {
-  explicit State(FaultSink& to) : sink(to) {}
+  State(FaultSink& to, int on_core) : sink(to), core(on_core) {}
 
   FaultSink& sink;
+  int core;             // -1: floats
   Descriptor doorbell;  // an eventfd: the list has changed, or stop
   std::thread thread;
 
@@ -95,6 +96,7 @@ struct FaultThread::State {
   std::array<Fault, kFaultBatchMax> faults;
 
   void run();
+  void stay_on_core() const;
   bool take_over();
   void wait_for_faults();
   void deliver(const Watched& region);
@@ -108,13 +110,26 @@ struct FaultThread::State {
 // into force.
 void FaultThread::State::run() {
   ::pthread_setname_np(::pthread_self(), kThreadName);
+  stay_on_core();
   ask_for_short_slices();
   while (take_over()) {
     wait_for_faults();
     for (std::size_t i = 0; i < watched.size(); ++i) {
       if (polled[i + 1].revents != 0) deliver(watched[i]);
     }
+    while (sink.turn() && take_over()) {
+      for (const Watched& region : watched) deliver(region);
+    }
   }
+}
+
+// A core that cannot be had costs latency only.
+void FaultThread::State::stay_on_core() const {
+  if (core < 0) return;
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  CPU_SET(static_cast<std::size_t>(core), &cores);
+  ::pthread_setaffinity_np(::pthread_self(), sizeof cores, &cores);
 }
 
 // Takes the list of regions as others want it. False if the thread is to end.
@@ -193,7 +208,7 @@ void FaultThread::State::await(std::unique_lock<std::mutex>& lock) {
   taken_over.wait(lock, [&] { return seen_generation >= generation; });
 }
 
-FaultThread::FaultThread(FaultSink& sink) : state_(std::make_unique<State>(sink)) {
+FaultThread::FaultThread(FaultSink& sink, int core) : state_(std::make_unique<State>(sink, core)) {
   State& state = *state_;
   state.doorbell = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!state.doorbell) {

@@ -7,17 +7,10 @@
 #include <memory>
 #include <span>
 
+#include "fault/fault.h"
 #include "fault/region_memory.h"
 
 namespace pagewire::fault {
-
-struct Fault {
-  std::uint32_t region = 0;     // the id given to FaultThread::add
-  std::uint32_t page = 0;       // index within the region
-  bool write = false;           // a store (missing or write-protected), else a load
-  std::uint32_t thread_id = 0;  // the kernel's id of the faulting thread, 0 if unknown
-  std::uint64_t time_ns = 0;    // CLOCK_MONOTONIC when the fault was read
-};
 
 // Called on the fault thread, with the faults of one region, 1 to kFaultBatchMax of them, oldest first. It
 // may block (a full ring): the faulting threads wait all the same. It must not throw, nor call into the
@@ -29,14 +22,19 @@ class FaultSink {
  public:
   virtual ~FaultSink() = default;
   virtual void on_faults(std::span<const Fault> faults) = 0;
+  // Called on the fault thread again and again before it would sleep, as long as it returns true: for a sink
+  // that works on the faults itself. New faults are read in between, so it should return within some
+  // microseconds.
+  virtual bool turn() { return false; }
 };
 
 inline constexpr std::size_t kFaultBatchMax = 64;
 
 class FaultThread {
  public:
-  explicit FaultThread(FaultSink& sink);  // starts the thread, all signals blocked in it. Throws SetupError.
-  ~FaultThread();                         // stops and joins it, after the delivery under way
+  // Starts the thread, all signals blocked in it, on one core if that is not -1. Throws SetupError.
+  explicit FaultThread(FaultSink& sink, int core = -1);
+  ~FaultThread();  // stops and joins it, after the delivery under way
   FaultThread(const FaultThread&) = delete;
   FaultThread& operator=(const FaultThread&) = delete;
 

@@ -86,11 +86,11 @@ RegionMemory::ServiceView::~ServiceView() {
 }
 
 RegionMemory::RegionMemory(const std::string& name, std::uintptr_t base, std::size_t bytes,
-                           KernelFaults kernel_faults)
-    : bytes_(bytes), process_(::getpid()) {
+                           KernelFaults kernel_faults, Delivery delivery)
+    : bytes_(bytes), process_(::getpid()), delivery_(delivery) {
   check_shape(name, base, bytes);
   check_room(name, bytes);
-  ArmedUserfaultfd armed = open_armed_userfaultfd(kernel_faults);
+  ArmedUserfaultfd armed = open_armed_userfaultfd(kernel_faults, delivery);
   userfaultfd_ = std::move(armed.descriptor);
   kernel_faults_ = armed.kernel_faults;
   create_memfd(name);
@@ -195,7 +195,7 @@ void RegionMemory::zap(std::size_t page, std::size_t count) {
 
 void RegionMemory::wake(std::size_t page, std::size_t count) {
   const std::uint64_t start = address_of(page, count, "wake");
-  if (count != 0) wake_range("wake", start, count * kPageBytes);
+  if (count != 0 && delivery_ == Delivery::kThread) wake_range("wake", start, count * kPageBytes);
 }
 
 // The kernel's promise that all of this stands on: a fault looks at the file's size before it looks at
@@ -242,6 +242,7 @@ void RegionMemory::continue_pages(const char* operation, std::size_t page, std::
     uffdio_continue argument{};
     argument.range = {start, end - start};
     argument.mode = write_protected ? kContinueModeWriteProtect : 0;
+    if (delivery_ == Delivery::kInline) argument.mode |= UFFDIO_CONTINUE_MODE_DONTWAKE;
     const int error = ::ioctl(userfaultfd_.get(), UFFDIO_CONTINUE, &argument) == 0 ? 0 : errno;
     if (argument.mapped > 0) {  // done in part or whole, and its threads are woken; EAGAIN if in part
       start += static_cast<std::uint64_t>(argument.mapped);
@@ -252,7 +253,7 @@ void RegionMemory::continue_pages(const char* operation, std::size_t page, std::
         break;
       case EEXIST:  // mapped already: only the permission may be wrong, and nobody has been woken
         write_protect(operation, start, kPageBytes, write_protected);
-        wake_range(operation, start, kPageBytes);
+        if (delivery_ == Delivery::kThread) wake_range(operation, start, kPageBytes);
         start += kPageBytes;
         break;
       case EFAULT:  // not in the memfd: somebody punched a hole
@@ -264,13 +265,14 @@ void RegionMemory::continue_pages(const char* operation, std::size_t page, std::
   }
 }
 
-// Un-protecting wakes; protecting does not.
+// Un-protecting wakes if somebody may wait in the kernel; protecting does not.
 void RegionMemory::write_protect(const char* operation, std::uint64_t start, std::uint64_t length,
                                  bool protected_after) {
   if (length == 0) return;
   uffdio_writeprotect argument{};
   argument.range = {start, length};
-  argument.mode = protected_after ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+  const std::uint64_t unprotecting = delivery_ == Delivery::kInline ? UFFDIO_WRITEPROTECT_MODE_DONTWAKE : 0;
+  argument.mode = protected_after ? UFFDIO_WRITEPROTECT_MODE_WP : unprotecting;
   while (::ioctl(userfaultfd_.get(), UFFDIO_WRITEPROTECT, &argument) != 0) {
     if (errno != EAGAIN && errno != EINTR)
       abort_broken(operation, "UFFDIO_WRITEPROTECT", start, length, errno);

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "fault/application_view.h"
+#include "fault/delivery.h"
 #include "fault/descriptor.h"
 
 namespace pagewire::fault {
@@ -31,8 +32,9 @@ class RegionMemory {
  public:
   // Maps `bytes` (a multiple of kPageBytes) at exactly `base`; all pages present in the memfd (zero), none
   // mapped in the application view. Throws SetupError (address taken, kernel too old, no right to
-  // userfaultfd, no memory).
-  RegionMemory(const std::string& name, std::uintptr_t base, std::size_t bytes, KernelFaults kernel_faults);
+  // userfaultfd, no memory, KernelFaults::kRequired with Delivery::kInline).
+  RegionMemory(const std::string& name, std::uintptr_t base, std::size_t bytes, KernelFaults kernel_faults,
+               Delivery delivery = Delivery::kThread);
   // As retire(false) unless it was retired; then unmaps both views. A FaultThread that has it must have
   // removed it. In a forked child it leaves the parent's memory alone.
   ~RegionMemory();
@@ -44,12 +46,16 @@ class RegionMemory {
   std::size_t bytes() const { return bytes_; }
   std::size_t page_count() const { return bytes_ / kPageBytes; }
   int userfaultfd() const { return userfaultfd_.get(); }  // -1 after retire()
-  bool kernel_faults() const { return kernel_faults_; }
+  bool kernel_faults() const { return kernel_faults_; }   // false with Delivery::kInline
+  Delivery delivery() const { return delivery_; }
 
   // `page` and `count` are pages, and page + count <= page_count(), else it aborts; it also aborts if the
   // kernel refuses, which it has no reason to. None of them allocates or waits for another thread.
   //
   // Whatever the pages were before, after map_read they are Read, after map_write they are Write.
+  //
+  // With Delivery::kInline nobody waits in the kernel: none of them wakes, and a SIGBUS handler may call
+  // them.
 
   // Invalid -> Read: UFFDIO_CONTINUE with the write-protect mode; wakes the threads that wait for the pages.
   void map_read(std::size_t page, std::size_t count = 1);
@@ -62,7 +68,7 @@ class RegionMemory {
   void protect(std::size_t page, std::size_t count = 1);
   // any -> Invalid: MADV_DONTNEED on the application view. The same promise as protect's.
   void zap(std::size_t page, std::size_t count = 1);
-  // UFFDIO_WAKE: waiting threads try again.
+  // UFFDIO_WAKE: waiting threads try again. Nothing with Delivery::kInline.
   void wake(std::size_t page, std::size_t count = 1);
 
   // From here on every access to the application view raises SIGBUS (a system call gives EFAULT), and waiting
@@ -99,6 +105,7 @@ class RegionMemory {
 
   std::size_t bytes_ = 0;
   pid_t process_ = 0;  // a forked child is somebody else
+  Delivery delivery_ = Delivery::kThread;
   bool kernel_faults_ = false;
   bool retired_ = false;
   Descriptor userfaultfd_;
@@ -115,6 +122,7 @@ struct Support {
   bool minor_shmem = false;             // UFFD_FEATURE_MINOR_SHMEM
   bool write_protect_shmem = false;     // UFFD_FEATURE_WP_HUGETLBFS_SHMEM (Linux 5.19)
   bool continue_write_protect = false;  // UFFDIO_CONTINUE_MODE_WP works (Linux 6.4)
+  bool sigbus = false;                  // UFFD_FEATURE_SIGBUS: Delivery::kInline works (Linux 4.14)
   bool poison = false;                  // UFFD_FEATURE_POISON (Linux 6.6); not needed
   std::string opened_by;  // "userfaultfd(2)", "/dev/userfaultfd", "userfaultfd(2), user mode only", ""
   std::string remedy;     // empty if all that is needed is there

@@ -60,8 +60,13 @@ bool try_device(Opened& opened) {
   return true;
 }
 
-Opened open_userfaultfd(KernelFaults kernel_faults) {
+Opened open_userfaultfd(KernelFaults kernel_faults, Delivery delivery) {
   Opened opened;
+  if (delivery == Delivery::kInline) {
+    if (!try_call(opened, UFFD_USER_MODE_ONLY, kByCallUserMode)) try_device(opened);
+    opened.userfaultfd.kernel_faults = false;
+    return opened;
+  }
   if (kernel_faults != KernelFaults::kOff) {
     if (try_call(opened, 0, kByCall) || try_device(opened)) return opened;
     if (kernel_faults == KernelFaults::kRequired) return opened;
@@ -77,26 +82,31 @@ bool arm(const Descriptor& userfaultfd, std::uint64_t features) {
   return ::ioctl(userfaultfd.get(), UFFDIO_API, &argument) == 0;
 }
 
+std::uint64_t features_needed(Delivery delivery) {
+  return delivery == Delivery::kInline ? kFeaturesNeeded | UFFD_FEATURE_SIGBUS : kFeaturesNeeded;
+}
+
 // Which features the kernel has, of all that it knows. 0 if that can't be asked.
-std::uint64_t supported_features(KernelFaults kernel_faults) {
-  const Opened opened = open_userfaultfd(kernel_faults);
+std::uint64_t supported_features(KernelFaults kernel_faults, Delivery delivery) {
+  const Opened opened = open_userfaultfd(kernel_faults, delivery);
   uffdio_api argument{};
   argument.api = UFFD_API;
   if (!opened.userfaultfd.descriptor) return 0;
   return ::ioctl(opened.userfaultfd.descriptor.get(), UFFDIO_API, &argument) == 0 ? argument.features : 0;
 }
 
-std::string missing_features_text(std::uint64_t supported) {
+std::string missing_features_text(std::uint64_t supported, std::uint64_t needed) {
   static constexpr std::pair<std::uint64_t, const char*> kNames[] = {
       {UFFD_FEATURE_MINOR_SHMEM, "MINOR_SHMEM"},
       {UFFD_FEATURE_MISSING_SHMEM, "MISSING_SHMEM"},
       {UFFD_FEATURE_WP_HUGETLBFS_SHMEM, "WP_HUGETLBFS_SHMEM"},
       {UFFD_FEATURE_PAGEFAULT_FLAG_WP, "PAGEFAULT_FLAG_WP"},
       {UFFD_FEATURE_THREAD_ID, "THREAD_ID"},
+      {UFFD_FEATURE_SIGBUS, "SIGBUS"},
   };
   std::string text;
   for (const auto& [feature, name] : kNames) {
-    if ((supported & feature) == 0) text += (text.empty() ? "" : ", ") + std::string(name);
+    if ((needed & ~supported & feature) != 0) text += (text.empty() ? "" : ", ") + std::string(name);
   }
   return text;
 }
@@ -131,19 +141,25 @@ std::string kernel_release() {
   return ::uname(&name) == 0 ? name.release : "unknown";
 }
 
-ArmedUserfaultfd open_armed_userfaultfd(KernelFaults kernel_faults) {
-  Opened opened = open_userfaultfd(kernel_faults);
+ArmedUserfaultfd open_armed_userfaultfd(KernelFaults kernel_faults, Delivery delivery) {
+  if (kernel_faults == KernelFaults::kRequired && delivery == Delivery::kInline) {
+    throw SetupError("Cannot open a userfaultfd that serves faults inside system calls",
+                     "with inline delivery the kernel gives EFAULT for them",
+                     "Choose thread delivery for this region, or do without faults inside system calls");
+  }
+  Opened opened = open_userfaultfd(kernel_faults, delivery);
   if (!opened.userfaultfd.descriptor) {
     throw SetupError(kernel_faults == KernelFaults::kRequired
                          ? "Cannot open a userfaultfd that serves faults inside system calls"
                          : "Cannot open a userfaultfd",
                      opened.failures, kRightsRemedy);
   }
-  if (!arm(opened.userfaultfd.descriptor, kFeaturesNeeded)) {
-    throw SetupError(
-        "This kernel's userfaultfd lacks features",
-        "Linux " + kernel_release() + " without " + missing_features_text(supported_features(kernel_faults)),
-        kKernelRemedy);
+  const std::uint64_t needed = features_needed(delivery);
+  if (!arm(opened.userfaultfd.descriptor, needed)) {
+    const std::uint64_t supported = supported_features(kernel_faults, delivery);
+    throw SetupError("This kernel's userfaultfd lacks features",
+                     "Linux " + kernel_release() + " without " + missing_features_text(supported, needed),
+                     kKernelRemedy);
   }
   if (const int error = try_continue_write_protected(opened.userfaultfd.descriptor); error != 0) {
     throw SetupError("This kernel's userfaultfd cannot map a page write-protected (UFFDIO_CONTINUE_MODE_WP)",
@@ -155,7 +171,7 @@ ArmedUserfaultfd open_armed_userfaultfd(KernelFaults kernel_faults) {
 Support probe_support() {
   Support support;
   support.kernel_release = kernel_release();
-  Opened opened = open_userfaultfd(KernelFaults::kAuto);
+  Opened opened = open_userfaultfd(KernelFaults::kAuto, Delivery::kThread);
   if (!opened.userfaultfd.descriptor) {
     support.remedy = std::string(kRightsRemedy) + " (" + opened.failures + ")";
     return support;
@@ -163,12 +179,14 @@ Support probe_support() {
   support.userfaultfd = true;
   support.kernel_faults = opened.userfaultfd.kernel_faults;
   support.opened_by = opened.userfaultfd.opened_by;
-  const std::uint64_t features = supported_features(KernelFaults::kAuto);
+  const std::uint64_t features = supported_features(KernelFaults::kAuto, Delivery::kThread);
   support.minor_shmem = (features & UFFD_FEATURE_MINOR_SHMEM) != 0;
   support.write_protect_shmem = (features & UFFD_FEATURE_WP_HUGETLBFS_SHMEM) != 0;
+  support.sigbus = (features & UFFD_FEATURE_SIGBUS) != 0;
   support.poison = (features & kFeaturePoison) != 0;
   if (!arm(opened.userfaultfd.descriptor, kFeaturesNeeded)) {
-    support.remedy = std::string(kKernelRemedy) + " (missing: " + missing_features_text(features) + ")";
+    support.remedy =
+        std::string(kKernelRemedy) + " (missing: " + missing_features_text(features, kFeaturesNeeded) + ")";
     return support;
   }
   const int error = try_continue_write_protected(opened.userfaultfd.descriptor);

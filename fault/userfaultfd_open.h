@@ -16,9 +16,9 @@ struct ArmedUserfaultfd {
 };
 
 // A non-blocking userfaultfd with the features that RegionMemory needs, on a kernel that was seen to map a
-// page write-protected. Tried in turn: userfaultfd(2), /dev/userfaultfd, userfaultfd(2) for user mode alone.
-// Throws SetupError.
-ArmedUserfaultfd open_armed_userfaultfd(KernelFaults kernel_faults);
+// page write-protected. Tried in turn for Delivery::kThread: userfaultfd(2), /dev/userfaultfd, userfaultfd(2)
+// for user mode alone; for kInline, which is user code's alone, the last of these first. Throws SetupError.
+ArmedUserfaultfd open_armed_userfaultfd(KernelFaults kernel_faults, Delivery delivery);
 
 // As uname(2) gives it.
 std::string kernel_release();

@@ -30,6 +30,16 @@ struct Impairment {
 enum class Hugepages : std::uint8_t { kAuto, kRequired, kOff };
 enum class KernelFaults : std::uint8_t { kAuto, kRequired, kOff };
 
+// Who takes a fault. kThread: a fault thread; complete, faults inside system calls included. kInline: the
+// faulting thread itself, in its SIGBUS handler; the shortest way, but a fault inside a system call gives
+// EFAULT (Region::hold() helps), and the service must leave SIGBUS to us, or chain to us.
+enum class Delivery : std::uint8_t { kThread, kInline };
+
+// Who drives a packet loop. kShared: its thread, which spins a little without work, yields, sleeps; threads
+// that wait drive it while it sleeps. kDedicated: its thread, which spins long: for a core of its own. kSelf:
+// the threads that wait; the loop's thread never spins and serves other nodes while nobody of this one waits.
+enum class LoopKind : std::uint8_t { kShared, kDedicated, kSelf };
+
 struct Config {
   std::string cluster = "pagewire";  // clusters of different names on one wire do not hear each other
   std::uint32_t node = 0;            // which one I am
@@ -41,6 +51,8 @@ struct Config {
 
   std::uint32_t loops = 1;      // packet loops; pages are spread over them. The same on all nodes
   std::vector<int> loop_cores;  // one a loop; empty: they float
+  LoopKind loop_kind = LoopKind::kShared;
+  Delivery delivery = Delivery::kThread;  // of regions that do not say
 
   std::uint32_t memory_mb = 128;  // for DPDK's pools
   Hugepages hugepages = Hugepages::kAuto;

@@ -77,20 +77,42 @@ void read(const Value& value, T& out) {
 }
 
 template <typename Enum>
-requires std::is_enum_v<Enum>
-void read(const Value& value, Enum& out) {
+struct NamedValue {
+  std::string_view name;
+  Enum value;
+};
+
+template <typename Enum, std::size_t kCount>
+void read_named(const Value& value, Enum& out, const NamedValue<Enum> (&known)[kCount]) {
   std::string text;
   read(value, text);
-  if (text == "auto") {
-    out = Enum::kAuto;
-  } else if (text == "required") {
-    out = Enum::kRequired;
-  } else if (text == "off") {
-    out = Enum::kOff;
-  } else {
-    value.document.fail(value.node.source(), value.path, fmt::format("\"{}\"", text),
-                        "Use \"auto\", \"required\" or \"off\"");
+  const auto* const found = std::ranges::find(known, text, &NamedValue<Enum>::name);
+  if (found != std::end(known)) {
+    out = found->value;
+    return;
   }
+  std::string names;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const char* const before = i == 0 ? "" : i + 1 == kCount ? " or " : ", ";
+    names += fmt::format("{}\"{}\"", before, known[i].name);
+  }
+  value.document.fail(value.node.source(), value.path, fmt::format("\"{}\"", text), "Use " + names);
+}
+
+// Whether to have something.
+template <typename Enum>
+requires std::is_enum_v<Enum>
+void read(const Value& value, Enum& out) {
+  read_named(value, out, {{"auto", Enum::kAuto}, {"required", Enum::kRequired}, {"off", Enum::kOff}});
+}
+
+void read(const Value& value, Delivery& out) {
+  read_named(value, out, {{"thread", Delivery::kThread}, {"inline", Delivery::kInline}});
+}
+
+void read(const Value& value, LoopKind& out) {
+  read_named(value, out,
+             {{"shared", LoopKind::kShared}, {"dedicated", LoopKind::kDedicated}, {"self", LoopKind::kSelf}});
 }
 
 // "float", or a list of cores.
@@ -118,6 +140,8 @@ constexpr Key<Config> kKeys[] = {
     {"node", [](const Value& value, Config& config) { read(value, config.node); }},
     {"folder", [](const Value& value, Config& config) { read(value, config.folder); }},
     {"file_prefix", [](const Value& value, Config& config) { read(value, config.file_prefix); }},
+    {"delivery", [](const Value& value, Config& config) { read(value, config.delivery); }},
+    {"loops.kind", [](const Value& value, Config& config) { read(value, config.loop_kind); }},
     {"loops.count", [](const Value& value, Config& config) { read(value, config.loops); }},
     {"loops.cores", [](const Value& value, Config& config) { read(value, config.loop_cores); }},
     {"memory.mb", [](const Value& value, Config& config) { read(value, config.memory_mb); }},
@@ -194,6 +218,10 @@ void read_table(Document& document, const toml::table& table, const std::string&
     }
     if (std::ranges::find(kSections, path) != std::end(kSections)) {
       const toml::table* const inner = value.as_table();
+      if (path == "loops" && value.is_string()) {  // loops = "self"
+        read(Value{document, path, value}, config.loop_kind);
+        continue;
+      }
       if (inner == nullptr) Value{document, path, value}.wrong_type(fmt::format("a [{}] table", path));
       read_table(document, *inner, path, config);
       continue;

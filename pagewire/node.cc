@@ -32,6 +32,7 @@ dataplane::EngineOptions engine_options(const Config& config) {
   options.retry_ns = config.retry_us * 1'000;
   options.retry_ns_max = config.retry_max_us * 1'000;
   options.hold_ns = config.hold_us * 1'000;
+  options.loop_kind = static_cast<dataplane::LoopKind>(config.loop_kind);
   return options;
 }
 
@@ -92,7 +93,7 @@ Node::Impl::~Impl() {
 
 void Node::Impl::join() {
   ControlPlane& control = engine->control();
-  const bool there = control.wait_until(after_ms(config.join_timeout_ms), [](const Control& state) {
+  const bool there = engine->wait_until(after_ms(config.join_timeout_ms), [](const Control& state) {
     return state.joined() || state.differing() != protocol::kNoNode;
   });
   const auto differing = control.with([](Control& state) { return state.differing(); });
@@ -144,7 +145,7 @@ Region Node::Impl::open_region(const RegionOptions& options) {
   }
   const auto fail_unless = [&](Control::RegionState least) {
     const bool reached =
-        control.wait_until(deadline, [&](const Control& state) { return state.region_state(slot) >= least; });
+        engine->wait_until(deadline, [&](const Control& state) { return state.region_state(slot) >= least; });
     protocol::NodeId who = protocol::kNoNode;
     const auto theirs = control.with([&](Control& state) { return state.differing_region(slot, who); });
     if (who == protocol::kNoNode && reached) return;
@@ -167,7 +168,8 @@ Region Node::Impl::open_region(const RegionOptions& options) {
   fail_unless(Control::RegionState::kAgreed);
   auto impl = std::make_shared<Region::Impl>();
   try {
-    impl->state = &engine->serve(control.with([&](Control& state) { return state.region(slot); }));
+    impl->state = &engine->serve(control.with([&](Control& state) { return state.region(slot); }),
+                                 static_cast<fault::Delivery>(options.delivery.value_or(config.delivery)));
   } catch (const fault::SetupError& error) {
     control.change([&](Control& state) { return state.give_up(slot), true; });
     throw Error(error.what_failed(), error.seen(), error.remedy());
@@ -186,7 +188,7 @@ void Node::Impl::barrier() {
   ControlPlane& control = engine->control();
   const std::uint64_t count = control.change([](Control& state) { return state.arrive_at_barrier(); });
   protocol::NodeSet lost;
-  control.wait_until(ControlPlane::Clock::time_point::max(), [&](const Control& state) {
+  engine->wait_until(ControlPlane::Clock::time_point::max(), [&](const Control& state) {
     if (state.barrier_passed(count)) return true;
     const auto gone =
         protocol::NodeSet(state.silent(protocol::Time{dataplane::now_ns()}).bits() | state.leaving().bits());

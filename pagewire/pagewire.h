@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -40,6 +41,7 @@ struct RegionOptions {
   std::size_t bytes = 0;  // rounded up to whole pages of 4,096
   Placement placement = Placement::kCyclic;
   std::uint32_t placement_node = 0;
+  std::optional<Delivery> delivery = {};  // on this node; absent: Config::delivery
 };
 
 // A handle to a shared range; copies name the same range. The range lives as long as its Node.

@@ -56,6 +56,7 @@ rte_mbuf* sleep_for_frame(Port& port, int timeout_ms, std::uint64_t& sleep_count
     ++sleep_count;
     const int woken = poll(&arrival, 1, timeout_ms);
     port.disarm(0);
+    port.drain(0);
     if (woken != 1) return nullptr;
   }
   return frames[0];

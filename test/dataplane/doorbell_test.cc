@@ -32,11 +32,13 @@ TEST(Doorbell, ring__wakes_once_an_armed_loop) {
   EXPECT_TRUE(readable(bell, 0));
 }
 
-TEST(Doorbell, disarm__drains_and_leaves_it_unarmed) {
+TEST(Doorbell, disarm__leaves_it_unarmed_and_a_ring_that_came_readable_until_it_is_drained) {
   Doorbell bell;
   bell.arm();
   bell.ring();
   bell.disarm();
+  EXPECT_TRUE(readable(bell, 0));
+  bell.drain();
   EXPECT_FALSE(readable(bell, 0));
   EXPECT_FALSE(bell.ring());
   bell.arm();
@@ -65,6 +67,7 @@ TEST(Doorbell, hand_overs__none_of_ten_thousand_is_lost) {
           if (!readable(bells[me], 5000)) lost = true;
         }
         bells[me].disarm();
+        bells[me].drain();
       }
       if (me == 1) {
         mail[other].store(round, std::memory_order_relaxed);

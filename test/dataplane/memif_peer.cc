@@ -164,6 +164,7 @@ void hand_over(Peer& peer) {
       pollfd bell{.fd = peer.port->wake_fds(0)[0], .events = POLLIN, .revents = 0};
       const int woken = poll(&bell, 1, 5000);  // far longer than any wake-up: running out of it is a lost one
       peer.port->disarm(0);
+      peer.port->drain(0);
       ++sleeps;
       if (woken != 1) return say("lost wake-up in round " + std::to_string(round));
     }

@@ -81,6 +81,7 @@ class NarrowPort final : public dataplane::Port {
   std::uint64_t nap_ns_max() const override { return inner_->nap_ns_max(); }
   void arm(std::uint16_t queue) override { inner_->arm(queue); }
   void disarm(std::uint16_t queue) override { inner_->disarm(queue); }
+  void drain(std::uint16_t queue) override { inner_->drain(queue); }
   rte_mempool* pool(std::uint16_t queue) const override { return inner_->pool(queue); }
   dataplane::PortCounters counters(std::uint16_t queue) const override { return inner_->counters(queue); }
   protocol::NodeSet connected() const override { return inner_->connected(); }

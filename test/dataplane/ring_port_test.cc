@@ -176,6 +176,7 @@ TEST_F(RingPort, arm__ten_thousand_hand_overs_without_a_lost_wake_up) {
           if (poll(&bell, 1, 5000) != 1) lost[me] = true;
         }
         port(me).disarm(0);
+        port(me).drain(0);
         if (lost[me]) return;
       }
     }

@@ -49,7 +49,7 @@ ScriptedNode::ScriptedNode() {
       dataplane::make_ring_mesh(eal, kNodes, 1, {.ring_frames = kRingFrames, .pool_frames = kPoolFrames});
   port_ = std::make_unique<ScriptedPort>(std::move(ports_[kSelf.value]), [this] { before_receive(); });
   region_ = std::make_unique<dataplane::RegionState>(declaration(), kRegionBase, fault::KernelFaults::kOff,
-                                                     kSelf, kNodes, 1);
+                                                     fault::Delivery::kThread, kSelf, kNodes, 1);
   // So that the kernel has no reason to take a mapping back, which check_mapping() would find missing.
   require(mlock(region_->memory.service_view(), kPages * kPageBytes) == 0,
           "24 KiB can be locked (ulimit -l)");
@@ -284,7 +284,9 @@ void ScriptedNode::send_unchecked(std::span<const std::byte> frame, bool chained
 }
 
 void ScriptedNode::fault(std::uint32_t page, bool write) {
-  loop().push_fault({.region = kRegion, .page = page, .write = write, .thread_id = 1, .time_ns = now_ns_});
+  dataplane::Loop::FaultDrive drive;  // the loop's thread has the drive, within its turn
+  loop().take_fault({.region = kRegion, .page = page, .write = write, .thread_id = 1, .time_ns = now_ns_},
+                    drive);
 }
 
 void ScriptedNode::prefetch(std::uint32_t first_page, std::uint32_t page_count, bool write) {

@@ -70,6 +70,7 @@ class ScriptedPort final : public dataplane::Port {
   std::vector<int> wake_fds(std::uint16_t /*queue*/) const override { return {wake_}; }
   void arm(std::uint16_t queue) override { inner_->arm(queue); }
   void disarm(std::uint16_t queue) override { inner_->disarm(queue); }
+  void drain(std::uint16_t queue) override { inner_->drain(queue); }
   rte_mempool* pool(std::uint16_t queue) const override { return inner_->pool(queue); }
   dataplane::PortCounters counters(std::uint16_t queue) const override { return inner_->counters(queue); }
   protocol::NodeSet connected() const override { return inner_->connected(); }

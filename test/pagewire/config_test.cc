@@ -70,6 +70,8 @@ void expect_equal(const Config& a, const Config& b) {
   EXPECT_EQ(a.node, b.node);
   EXPECT_EQ(a.folder, b.folder);
   EXPECT_EQ(a.file_prefix, b.file_prefix);
+  EXPECT_EQ(a.delivery, b.delivery);
+  EXPECT_EQ(a.loop_kind, b.loop_kind);
   EXPECT_EQ(a.loops, b.loops);
   EXPECT_EQ(a.loop_cores, b.loop_cores);
   EXPECT_EQ(a.memory_mb, b.memory_mb);
@@ -239,9 +241,9 @@ TEST(from_text, a_whole_file) {
   const Folder folder;
   const Config config =
       Config::from_text("cluster = \"demo\"\nnode = 1\nfolder = \"" + folder.path() +
-                            "\"\nfile_prefix = \"pre\"\n"
+                            "\"\nfile_prefix = \"pre\"\ndelivery = \"inline\"\n"
                             "[[nodes]]\nid = 1\n[[nodes]]\nid = 0\nport = \"memif\"\n"
-                            "[loops]\ncount = 2\ncores = [0, 1]\n"
+                            "[loops]\nkind = \"dedicated\"\ncount = 2\ncores = [0, 1]\n"
                             "[memory]\nmb = 256\nhugepages = \"off\"\nkernel_faults = \"required\"\n"
                             "region_base = 0x3000_0000_0000\n"
                             "[timeouts]\njoin_ms = 1\nsilence_ms = 20\nleave_ms = 3\nretry_us = 400\n"
@@ -251,6 +253,8 @@ TEST(from_text, a_whole_file) {
   Config wanted = Config::local(1, 2, folder.path());
   wanted.cluster = "demo";
   wanted.file_prefix = "pre";
+  wanted.delivery = Delivery::kInline;
+  wanted.loop_kind = LoopKind::kDedicated;
   wanted.loops = 2;
   wanted.loop_cores = {0, 1};
   wanted.memory_mb = 256;
@@ -268,6 +272,11 @@ TEST(from_text, a_whole_file) {
   ASSERT_EQ(config.nodes.size(), 2U);
   EXPECT_EQ(config.nodes[0].id, 1U);
   EXPECT_EQ(config.nodes[0].port, "memif");
+}
+
+TEST(from_text, loops__by_one_word) {
+  EXPECT_EQ(Config::from_text("loops = \"self\"\n" + std::string(kTwoNodes), "cluster.toml").loop_kind,
+            LoopKind::kSelf);
 }
 
 TEST(from_text, mistakes__file_line_value_and_remedy) {
@@ -300,6 +309,10 @@ TEST(from_text, mistakes__file_line_value_and_remedy) {
        "af_packet:IFACE"},
       {two + "port = \"af_packet:eth0\"\n",
        "cluster.toml:5: nodes[1].port: \"af_packet:eth0\" beside \"memif\". ", "none"},
+      {"loops = \"mine\"\n" + two, "cluster.toml:1: loops: \"mine\". ",
+       "\"shared\", \"dedicated\" or \"self\""},
+      {two + "[loops]\nkind = 1\n", "cluster.toml:6: loops.kind: integer 1. ", "a string"},
+      {"delivery = \"fast\"\n" + two, "cluster.toml:1: delivery: \"fast\". ", "\"thread\" or \"inline\""},
       {two + "[loops]\ncount = 17\n", "cluster.toml:6: loops.count: 17. ", "1 to 16"},
       {two + "[loops]\ncount = 1.5\n", "cluster.toml:6: loops.count: floating-point 1.5. ", "an integer"},
       {two + "[loops]\ncount = 2\ncores = [0]\n", "cluster.toml:7: loops.cores: 1 cores for 2 loops. ",

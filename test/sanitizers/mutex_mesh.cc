@@ -148,6 +148,7 @@ class MutexPort final : public dataplane::Port {
   std::vector<int> wake_fds(std::uint16_t queue) const override { return {box(self_, queue).bell.fd()}; }
   void arm(std::uint16_t queue) override { box(self_, queue).bell.arm(); }
   void disarm(std::uint16_t queue) override { box(self_, queue).bell.disarm(); }
+  void drain(std::uint16_t queue) override { box(self_, queue).bell.drain(); }
   rte_mempool* pool(std::uint16_t queue) const override { return mesh_.pools[mesh_.at(self_, queue)].get(); }
   dataplane::PortCounters counters(std::uint16_t queue) const override;
   NodeSet connected() const override { return NodeSet::first(mesh_.options.nodes); }

@@ -1,0 +1,186 @@
+// Threads of the service that wait for a page, and meanwhile drive the loop themselves if nobody else does.
+// In a SIGBUS handler: nothing here allocates, or takes a lock that the interrupted code could hold.
+#include <pthread.h>
+#include <rte_pause.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "dataplane/eal.h"
+#include "dataplane/futex.h"
+#include "dataplane/loop.h"
+
+namespace pagewire::dataplane {
+
+namespace {
+
+// The passing of time without work, of a thread that waits.
+class Idling {
+ public:
+  Idling(const Patience& patience, std::uint64_t crowded_ns, std::uint64_t now_ns)
+      : patience_(patience), crowded_ns_(crowded_ns), since_ns_(now_ns) {}
+
+  enum class Next : std::uint8_t { kSpin, kYield, kGiveUp };
+  Next next(std::uint64_t now_ns) const {
+    const std::uint64_t idle_ns = now_ns - since_ns_;
+    if (idle_ns < patience_.spin_ns) return Next::kSpin;
+    return crowded_ || idle_ns >= patience_.yield_ns ? Next::kGiveUp : Next::kYield;
+  }
+  void worked(std::uint64_t now_ns) { since_ns_ = now_ns; }
+  void yielded(std::uint64_t took_ns) { crowded_ = took_ns > crowded_ns_; }
+
+ private:
+  Patience patience_;
+  std::uint64_t crowded_ns_;
+  std::uint64_t since_ns_;
+  bool crowded_ = false;
+};
+
+}  // namespace
+
+bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sigset_t& interrupted) {
+  const PageSlot& slot = region.pages[fault.page];
+  const auto access = fault.write ? protocol::Access::kWrite : protocol::Access::kRead;
+  const std::uint16_t grants_before = slot.summary().grants;
+  // Granted, even if the page is gone again by now: the instruction will tell.
+  const auto served = [&] {
+    const PageSummary now = slot.summary();
+    return protocol::allows(now.permission, access) || now.grants != grants_before;
+  };
+  bool posted = false;
+  Idling beside(options_.waiting, options_.crowded_ns, fault.time_ns);
+  while (!served()) {
+    if (stopping()) return false;
+    if (begin()) {
+      if (!posted) {
+        const LoopIdentity identity(core_id_);
+        now_ns_ = now_ns();
+        posted = on_fault(fault) || board_.post(fault);
+        port_.flush(static_cast<std::uint16_t>(options_.index));
+      }
+      if (!drive_until(served)) continue;
+      leave_soon();
+      if (posted && !served()) sleep_until_granted(fault.page, interrupted, served);
+      continue;
+    }
+    if (!posted) posted = board_.post(fault);
+    const std::uint64_t now = now_ns();
+    switch (beside.next(now)) {
+      case Idling::Next::kSpin:
+        rte_pause();
+        break;
+      case Idling::Next::kYield:
+        sched_yield();
+        beside.yielded(now_ns() - now);
+        break;
+      case Idling::Next::kGiveUp:
+        if (posted) sleep_until_granted(fault.page, interrupted, served);
+        break;
+    }
+  }
+  return true;
+}
+
+// With the drive: until it is served or patience is at its end. False if the drive was lost on the way.
+template <typename Served>
+bool Loop::drive_until(const Served& served) {
+  Idling idling(options_.waiting, options_.crowded_ns, now_ns_);
+  while (!served() && !stopping()) {
+    if (turn()) {
+      idling.worked(now_ns_);
+      continue;
+    }
+    switch (idling.next(now_ns_)) {
+      case Idling::Next::kSpin:
+        rte_pause();
+        break;
+      case Idling::Next::kYield: {
+        const std::uint64_t before_ns = now_ns_;  // ours no longer after the yield
+        if (!yield_drive()) return false;
+        idling.yielded(now_ns() - before_ns);
+        break;
+      }
+      case Idling::Next::kGiveUp:
+        return true;
+    }
+  }
+  return true;
+}
+
+// Leaves, after a few turns if there is work; if that does not end, the loop's thread takes it up.
+void Loop::leave_soon() {
+  for (int turns = 0; turns < kTurnsForOthers; ++turns) {
+    if (leave()) return;
+    turn();
+  }
+  arm();
+  drive_.release();
+  doorbell_.ring();
+}
+
+// The loop is in others' hands, or its bells are armed. Signals of the service are served meanwhile.
+void Loop::sleep_until_granted(std::uint32_t page, const sigset_t& interrupted, const auto& served) {
+  WaitWord& word = wait_words_[page % kWaitWords];
+  word.sleepers.fetch_add(1);
+  const std::uint32_t seen = word.sequence.load();
+  if (!served() && !stopping()) {
+    doorbell_.ring();  // if our fault is still on the board
+    sigset_t all;
+    pthread_sigmask(SIG_SETMASK, &interrupted, &all);
+    if (sleeper_.load() ==
+        static_cast<std::uint32_t>(gettid())) {  // we were interrupted while sleeping for the loop
+      poll_fds(back_by_ns_.load());
+    } else {
+      futex_wait(word.sequence, seen);
+    }
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  }
+  word.sleepers.fetch_sub(1);
+}
+
+// After a grant was published: who counts himself a sleeper afterwards sees it.
+void Loop::wake_sleepers(std::uint32_t page) {
+  WaitWord& word = wait_words_[page % kWaitWords];
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (word.sleepers.load(std::memory_order_relaxed) == 0) return;
+  word.sequence.fetch_add(1);
+  futex_wake(word.sequence, kWakeAll);
+}
+
+void Loop::take_fault(const fault::Fault& fault, FaultDrive& drive) {
+  if (!drive.driving) drive.driving = begin();
+  if (!drive.driving) return push_fault(fault);
+  const LoopIdentity identity(core_id_);
+  now_ns_ = now_ns();
+  drive.worked_ns = now_ns_;
+  if (!on_fault(fault)) return push_fault(fault);
+  port_.flush(static_cast<std::uint16_t>(options_.index));
+}
+
+bool Loop::drive_for_faults(FaultDrive& drive) {
+  if (!drive.driving) return false;
+  const std::uint64_t until_ns = now_ns_ + kBetweenReadsNs;
+  do {
+    if (turn()) drive.worked_ns = now_ns_;
+  } while (waiting_count_ > 0 && now_ns_ < until_ns && !stopping());
+  const std::uint64_t idle_ns = now_ns_ - drive.worked_ns;
+  if (waiting_count_ == 0 || idle_ns >= options_.waiting.yield_ns || stopping()) {
+    leave_soon();
+    drive.driving = false;
+  } else if (idle_ns >= options_.waiting.spin_ns) {
+    drive.driving = yield_drive();
+  }
+  return drive.driving;
+}
+
+bool Loop::take_over_sleep() {
+  std::uint32_t none = 0;
+  return sleeper_.compare_exchange_strong(none, static_cast<std::uint32_t>(gettid()));
+}
+
+void Loop::give_back_sleep() {
+  back_by_ns_.store(protocol::kNever.ns);  // the loop's thread may sleep longer than we would have
+  sleeper_.store(0);
+  futex_wake(sleeper_, kWakeAll);
+}
+
+}  // namespace pagewire::dataplane
