@@ -23,6 +23,25 @@ void on_timeout(const View& view, PageRef page, Time now, Effects& effects) {
   if (page.entry.round != kNoRound) Transition(view, page, now, effects).timeout();
 }
 
+void on_turn_taken(const View& view, PageRef page, Time now, Effects& effects) {
+  Transition(view, page, now, effects).turn_taken();
+}
+
+bool on_hold(PageRef page, Access access, Time until) {
+  if (!allows(page.entry.permission, access)) return false;
+  page.entry.hold_until = std::max(page.entry.hold_until, until);
+  if (page.entry.round != kNoRound && page.rounds[page.entry.round].stage == Stage::kHolding) {
+    page.rounds.arm(page.entry.round, page.entry.hold_until);
+  }
+  return true;
+}
+
+bool wants_turn(PageRef page, Time now) {
+  const PageEntry& entry = page.entry;
+  return now < entry.hold_until && entry.round != kNoRound &&
+         page.rounds[entry.round].stage == Stage::kHolding;
+}
+
 bool wants_bytes(const View& view, PageRef page, const Message& message) {
   if (message.from == view.self || !message.has_bytes) return false;
   const PageEntry& entry = page.entry;
@@ -64,6 +83,7 @@ Outcome Transition::fault_as_owner(Access access) {
   if (access == Access::kRead) {
     set_permission(Permission::kRead);
     page_.fresh = false;
+    page_.hold_until = now_.after(view_.hold_ns);
     return Outcome::kDone;
   }
   if (page_.copyset.empty()) {
@@ -125,12 +145,20 @@ void Transition::timeout() {
   arm_retry();
 }
 
+void Transition::turn_taken() {
+  if (!keeps(Rule::kTurnEndsHold)) return;
+  page_.hold_until = std::min(page_.hold_until, now_);
+  if (stage() == Stage::kHolding) finish_round();
+}
+
 // A fresh transaction for what the round wants. A read goes to the hinted owner alone first; a write to all,
 // because the holders of copies answer it too.
 void Transition::start_request() {
   if (keeps(Rule::kTransactionsGrow)) page_.last_transaction.value += 1;
   round().stage = Stage::kRequesting;
   round().transaction = page_.last_transaction;
+  round().followed = Epoch{};
+  round().asks_blindly = page_.hint == kNoNode;
   round().attempts = 0;
   round().asked_all = round().wants_write || page_.hint == view_.self ||
                       !view_.members.contains(page_.hint) || view_.others().size() == 1;
@@ -139,12 +167,17 @@ void Transition::start_request() {
 }
 
 void Transition::send_request() {
+  const bool direct = !round().asked_all;
+  send_request_to(direct ? NodeSet::of(page_.hint) : view_.others(), direct);
+}
+
+void Transition::send_request_to(NodeSet to, bool direct) {
   Message request = make(round().wants_write ? MessageType::kWriteRequest : MessageType::kCopyRequest);
   request.transaction = round().transaction;
   request.version = page_.floor;
   request.data_version = page_.data_version;
-  request.direct = !round().asked_all;
-  effects_.send(request.direct ? NodeSet::of(page_.hint) : view_.others(), request);
+  request.direct = direct;
+  effects_.send(to, request);
 }
 
 // R4: Write comes once the whole copyset has promised. Holders that heard the write request promise unasked
@@ -194,12 +227,10 @@ void Transition::grant_write(Version new_version) {
   granted_locally();
 }
 
-// What was wanted is here. A round that was under way gives the waiting threads their turn before it serves
-// others.
+// What was wanted is here: the threads that waited for it have their turn before others are served.
 void Transition::granted_locally() {
-  if (!has_round()) return;
   page_.hold_until = now_.after(view_.hold_ns);
-  finish_round();
+  if (has_round()) finish_round();
 }
 
 // The round has done its work: waits for the end of the hold if somebody is waiting, else ends.
@@ -244,24 +275,33 @@ void Transition::defer(const Message& message) {
     rounds_.arm(page_.round, page_.hold_until);
   }
   Round& waiting = round();
-  std::uint8_t at = 0;
-  while (at < waiting.deferred_count &&
-         (waiting.deferred[at].from != message.from || waiting.deferred[at].type != message.type)) {
-    ++at;
-  }
-  if (at == kDeferredMax) return rounds_.count(Event::kDeferredLost);
-  if (at == waiting.deferred_count) {
+  const auto all = waiting.deferred.begin();
+  const auto same = std::find_if(all, all + waiting.deferred_count, [&](const Deferred& other) {
+    return other.from == message.from && other.type == message.type;
+  });
+  const bool is_new = same == all + waiting.deferred_count;
+  if (is_new && waiting.deferred_count == kDeferredMax) return rounds_.count(Event::kDeferredLost);
+  if (!is_new && same->transaction > message.transaction) return;  // a late repetition of an older request
+  if (is_new) {
     ++waiting.deferred_count;
     rounds_.count(Event::kDeferred);
-  } else if (waiting.deferred[at].transaction > message.transaction) {
-    return;  // a late repetition of an older request
   }
-  waiting.deferred[at] = Deferred{.type = message.type,
-                                  .from = message.from,
-                                  .direct = message.direct,
-                                  .transaction = message.transaction,
-                                  .version = message.version,
-                                  .data_version = message.data_version};
+  *put_in_line(same, message.direct && (is_new || !same->direct)) =
+      Deferred{.type = message.type,
+               .from = message.from,
+               .direct = message.direct || (!is_new && same->direct),
+               .transaction = message.transaction,
+               .version = message.version,
+               .data_version = message.data_version};
+}
+
+// A request that was sent to us alone was turned away elsewhere before: it goes before those that were not.
+Deferred* Transition::put_in_line(Deferred* place, bool goes_ahead) {
+  Deferred* const first = round().deferred.data();
+  if (!goes_ahead || !keeps(Rule::kTurnedAwayFirst)) return place;
+  Deferred* const ahead = std::find_if(first, place, [](const Deferred& other) { return !other.direct; });
+  std::move_backward(ahead, place, place + 1);
+  return ahead;
 }
 
 void Transition::set_permission(Permission permission) {

@@ -15,7 +15,8 @@
 
 namespace pagewire::protocol {
 
-// What holds for all pages of a node in one membership.
+// What holds for all pages of a node in one membership. The times may differ from call to call, as a region
+// has them.
 struct View {
   NodeId self{};
   NodeSet members{};  // this node among them
@@ -24,7 +25,8 @@ struct View {
   std::uint64_t retry_ns_max = 100'000'000;
   std::uint64_t grace_ns = 0;  // how long a new owner waits for promises that are on their way already,
                                // before it asks for them by name
-  std::uint64_t hold_ns = 0;   // how long what arrived stays, so that the waiting thread has its turn
+  std::uint64_t hold_ns = 0;  // how long at the most what was granted stays, so that the waiting threads have
+                              // their turn; 0: it may be taken again in the same transition
 
   NodeSet others() const { return members.without(self); }
 };
@@ -48,6 +50,17 @@ Outcome on_fault(const View& view, PageRef page, Access access, Time now, Effect
 void on_message(const View& view, PageRef page, const Message& message, Time now, Effects& effects);
 // The round's deadline has come.
 void on_timeout(const View& view, PageRef page, Time now, Effects& effects);
+// The threads that waited for this page have run: the hold ends now, and who waits for its end is served.
+// Does no harm at any time, and nothing where nothing is held.
+void on_turn_taken(const View& view, PageRef page, Time now, Effects& effects);
+
+// The service wants to keep the page, if it is here with that access, until `until`: true if so.
+// on_turn_taken() ends it sooner.
+bool on_hold(PageRef page, Access access, Time until);
+
+// True if the page is held and messages wait for the end of that: worth finding out whether the threads have
+// had their turn.
+bool wants_turn(PageRef page, Time now);
 
 // True if on_message would install the bytes that come with this message: whoever gathers fragments may drop
 // others early.

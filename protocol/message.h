@@ -18,7 +18,8 @@ enum class MessageType : std::uint8_t {
   kTransferAck = 5,        // accepted (now or earlier)
   kInvalidate = 6,         // a collecting owner asks for a floor
   kAck = 7,                // the promise of a floor
-  kNotOwner = 8,           // the answer to a copy request that went to a hint alone, and wrongly
+  kNotOwner = 8,  // the answer to a request that went to a hint alone, and wrongly; or that came to a node
+                  // that is just handing the page over
 };
 inline constexpr std::size_t kMessageTypes = 9;
 
@@ -68,16 +69,16 @@ class GrantedList {
 struct Message {
   MessageType type = MessageType::kCopyRequest;
   NodeId from{};
-  bool direct = false;        // kCopyRequest: sent to the hinted owner alone, who says so if it is not
+  bool direct = false;        // requests: sent to the hinted owner alone, who says so if it is not
   bool has_bytes = false;     // kCopyReply, kOwnershipTransfer: the page travels with it
   NodeId hint = kNoNode;      // kNotOwner: who the sender thinks owns the page
   Transaction transaction{};  // requests; kCopyReply, kNotOwner, kOwnershipTransfer: the request it answers
   Version version{};          // requests: the sender's floor; kCopyReply, kOwnershipTransfer: the version;
                               // kInvalidate: the floor asked for; kAck: the floor promised
   Version data_version{};  // requests: the tag of the bytes that the sender still has; replies: of the page
-  Epoch epoch{};           // kOwnershipTransfer, kTransferAck
-  NodeSet copyset{};       // kOwnershipTransfer
-  GrantedList granted{};   // kOwnershipTransfer
+  Epoch epoch{};      // kOwnershipTransfer, kTransferAck; kNotOwner: of the hand-over that the hint is from
+  NodeSet copyset{};  // kOwnershipTransfer
+  GrantedList granted{};  // kOwnershipTransfer
 
   constexpr bool operator==(const Message&) const = default;
 };

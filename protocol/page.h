@@ -26,7 +26,7 @@ struct PageEntry {
   NodeSet copyset{};               // owner: nodes that may hold read copies, itself not among them
   Transaction last_transaction{};  // of this node's requests about this page
   Transaction heard{};
-  Time hold_until{};      // what just arrived is not given away before (the waiting thread's turn)
+  Time hold_until{};      // what was just granted is not given away before (the waiting threads' turn)
   GrantedList granted{};  // owner: R10
 
   bool operator==(const PageEntry&) const = default;

@@ -77,13 +77,20 @@ void Transition::on_ack(const Message& message) {
   try_complete();
 }
 
-// The hint was wrong: ask everybody.
+// The hint was wrong: ask everybody. Who has asked everybody already, and missed the owner on its way from
+// one node to the next, asks the next one; each hand-over is followed once, so nodes that point at each other
+// end it.
 void Transition::on_not_owner(const Message& message) {
-  if (stage() != Stage::kRequesting || round().transaction != message.transaction || round().asked_all) {
+  if (stage() != Stage::kRequesting || round().transaction != message.transaction) {
     return rounds_.count(Event::kStale);
   }
+  const bool later = message.epoch > std::max(page_.epoch, round().followed) || !keeps(Rule::kFollowedOnce);
+  if (round().asked_all && !later) return rounds_.count(Event::kStale);
+  const bool usable = message.hint != view_.self && view_.members.contains(message.hint);
+  const bool alone = round().asked_all && usable;
+  round().followed = std::max(round().followed, message.epoch);
   round().asked_all = true;
-  send_request();
+  send_request_to(alone ? NodeSet::of(message.hint) : view_.others(), alone);
 }
 
 }  // namespace pagewire::protocol

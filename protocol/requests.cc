@@ -11,17 +11,7 @@ namespace pagewire::protocol {
 void Transition::on_copy_request(const Message& message) {
   const bool may_answer =
       page_.owner || (!keeps(Rule::kOnlyOwnerAnswers) && page_.permission == Permission::kRead);
-  if (!may_answer) {
-    if (message.direct) {
-      rounds_.count(Event::kNotOwner);
-      Message answer = make(MessageType::kNotOwner);
-      answer.transaction = message.transaction;
-      answer.hint = page_.hint;
-      return effects_.send(NodeSet::of(message.from), answer);
-    }
-    if (stage() == Stage::kRequesting && round().wants_write) defer(message);  // we may be the owner soon
-    return;
-  }
+  if (!may_answer) return turn_away(message);
   if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
   if (page_.permission == Permission::kWrite && holding()) return defer(message);
@@ -44,13 +34,31 @@ void Transition::on_copy_request(const Message& message) {
 void Transition::on_write_request(const Message& message) {
   if (!page_.owner) {
     drop_copy_for(message);
-    if (stage() == Stage::kRequesting && round().wants_write) defer(message);  // we may be the owner soon
-    return;
+    return turn_away(message);
   }
   if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
   if (page_.permission != Permission::kInvalid && holding()) return defer(message);
   hand_over(message.from, message.transaction, message.data_version);
+}
+
+// A request comes to a node that is not the owner. Who may be it soon lets the request wait: who asks for
+// ownership, or asks at all and was named to the sender. Who was asked alone, or gives the page away just
+// now, says who is next: else nobody would have heard the request, and it would be for its repetition to find
+// the owner.
+void Transition::turn_away(const Message& message) {
+  const bool handing_over = stage() == Stage::kHandingOver;
+  if (may_be_owner_soon() || (message.direct && stage() == Stage::kRequesting)) defer(message);
+  if (!message.direct) {
+    if (!handing_over || round().target == message.from || !keeps(Rule::kSaysWhoIsNext)) return;
+    if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
+  }
+  rounds_.count(Event::kNotOwner);
+  Message answer = make(MessageType::kNotOwner);
+  answer.transaction = message.transaction;
+  answer.hint = page_.hint;
+  answer.epoch = handing_over ? page_.epoch.next() : page_.epoch;
+  effects_.send(NodeSet::of(message.from), answer);
 }
 
 // A holder hears that somebody wants to write. R7: the promise comes after the zap in the list of effects. A

@@ -43,9 +43,11 @@ struct Round {
   bool wants_read = false;    // threads of this node wait for a load
   bool wants_write = false;   // ... for a store
   bool asked_all = false;     // kRequesting: not only the hint was asked
+  bool asks_blindly = false;  // kRequesting: there was no hint; the page may be fresh
   std::uint8_t attempts = 0;  // repeats so far, for the backoff
   NodeId target = kNoNode;    // kHandingOver: to whom
   Transaction transaction{};  // kRequesting: ours; kHandingOver: the one granted
+  Epoch followed{};           // kRequesting: the latest hand-over whose hint was followed
   Version new_version{};      // kCollecting: the tenure to come; kHandingOver: the transfer's version
   NodeSet copyset{};          // kHandingOver: what travels
   std::uint8_t deferred_count = 0;
@@ -63,7 +65,7 @@ enum class Event : std::uint8_t {
   kAlreadyGranted,  // a request that was granted before (R10)
   kDeferred,        // messages that had to wait
   kDeferredLost,    // messages that found the waiting room full
-  kNotOwner,        // copy requests that went to the wrong node
+  kNotOwner,        // requests that were told who owns the page, or will
   kUnsolicited,     // ownership that came unasked
   kRepeated,        // time-outs that sent something again
   kRefused,         // transfers that could not be accepted in this state

@@ -43,6 +43,10 @@ constexpr std::array<const char*, kRules> kNames = {
     "two delays: tag of the tenure",
     "one request a page",
     "reserve for others",
+    "no wait: who hands over says who is next",
+    "no wait: a hand-over is followed once",
+    "no wait: who was turned away goes first",
+    "no wait: a turn taken ends the hold",
 };
 
 constexpr std::uint64_t bit(Rule rule) { return std::uint64_t{1} << static_cast<unsigned>(rule); }

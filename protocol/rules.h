@@ -41,6 +41,10 @@ enum class Rule : std::uint8_t {
   kTagOfTenure,            // two delays: "you have the bytes" by the tenure that wrote them
   kOneRequest,             // a fault while something is under way starts nothing beside it
   kReserveForOthers,       // own faults leave rounds for what others ask
+  kSaysWhoIsNext,          // no wait: a node that hands over tells who asks it then
+  kFollowedOnce,           // no wait: a hand-over's hint is followed once
+  kTurnedAwayFirst,        // no wait: who was turned away before goes first
+  kTurnEndsHold,           // no wait: the turn taken, who waits is served
   kCount,
 };
 inline constexpr std::size_t kRules = static_cast<std::size_t>(Rule::kCount);

@@ -13,12 +13,14 @@ class Transition {
   Outcome fault(Access access);
   void message(const Message& message);
   void timeout();
+  void turn_taken();
 
  private:
   // requests.cc: what the owner and the holders do
   void on_copy_request(const Message& message);
   void on_write_request(const Message& message);
   void on_invalidate(const Message& message);
+  void turn_away(const Message& message);
   void drop_copy_for(const Message& message);
   void hand_over(NodeId to, Transaction transaction, Version their_data);
   void send_transfer(bool with_bytes);
@@ -39,6 +41,7 @@ class Transition {
   Outcome fault_as_owner(Access access);
   void start_request();
   void send_request();
+  void send_request_to(NodeSet to, bool direct);
   void start_collecting(Version new_version, std::uint64_t grace_ns);
   void send_invalidates();
   void try_complete();
@@ -47,6 +50,7 @@ class Transition {
   void finish_round();
   void replay_deferred();
   void defer(const Message& message);
+  Deferred* put_in_line(Deferred* place, bool goes_ahead);
   void handle_again(const Deferred& waited);
   void set_permission(Permission permission);
   void arm_retry();
@@ -55,10 +59,17 @@ class Transition {
   Round& round() { return rounds_[page_.round]; }
   Stage stage() const { return has_round() ? rounds_[page_.round].stage : Stage::kFree; }
   bool take_round(bool local);
-  // What just arrived stays for a moment; not if its threads have had their turn and ask for more already.
+  // What was just granted stays for a moment; not if its threads have had their turn and ask for more
+  // already.
   bool holding() const {
     const Stage at = has_round() ? rounds_[page_.round].stage : Stage::kFree;
     return now_ < page_.hold_until && (at == Stage::kFree || at == Stage::kHolding);
+  }
+  // Asks for ownership; or for a page that perhaps nobody has had yet: a fresh one is handed over to a
+  // reader, too.
+  bool may_be_owner_soon() const {
+    if (!has_round() || rounds_[page_.round].stage != Stage::kRequesting) return false;
+    return rounds_[page_.round].wants_write || rounds_[page_.round].asks_blindly;
   }
   NodeSet lacking_promise(Version version);
   Message make(MessageType type) const;

@@ -66,7 +66,6 @@ void put_body(Writer& writer, const Message& message) {
   writer.put<std::uint8_t>(flags);
   writer.put<std::uint8_t>(message.hint.value);
   writer.put<std::uint16_t>(0);
-  writer.put<std::uint32_t>(0);
   switch (message.type) {
     case MessageType::kCopyRequest:
     case MessageType::kCopyReply:
@@ -92,6 +91,7 @@ void put_body(Writer& writer, const Message& message) {
       break;
     case MessageType::kNotOwner:
       writer.put(message.transaction.value);
+      writer.put(message.epoch.value);
       break;
   }
 }
@@ -125,6 +125,7 @@ void get_body(Reader& reader, Message& message) {
       break;
     case MessageType::kNotOwner:
       message.transaction.value = reader.get<std::uint64_t>();
+      message.epoch.value = reader.get<std::uint64_t>();
       break;
   }
 }
@@ -174,6 +175,7 @@ std::size_t encode_header(const Header& header, std::size_t body_bytes, std::spa
   writer.put(header.packet_number);
   writer.put(header.page.region);
   writer.put(header.page.index);
+  writer.put(header.service_ns);
   writer.put(header.fragment_offset);
   writer.put(header.fragment_bytes);
   return writer.written();
@@ -240,6 +242,7 @@ Parsed parse(std::span<const std::byte> payload) {
   header.packet_number = reader.get<std::uint64_t>();
   header.page.region = reader.get<std::uint32_t>();
   header.page.index = reader.get<std::uint32_t>();
+  header.service_ns = reader.get<std::uint32_t>();
   header.fragment_offset = reader.get<std::uint16_t>();
   header.fragment_bytes = reader.get<std::uint16_t>();
   if (magic != kWireMagic) {
@@ -271,7 +274,6 @@ Drop decode_body(const Parsed& parsed, std::uint32_t node_count, Message& messag
   message.has_bytes = (flags & kFlagBytes) != 0;
   message.hint.value = reader.get<std::uint8_t>();
   reader.get<std::uint16_t>();
-  reader.get<std::uint32_t>();
   get_body(reader, message);
   if (!reader.exact() || message.has_bytes == parsed.fragment.empty()) return Drop::kBadLength;
   return plausible(message, node_count) ? Drop::kNone : Drop::kBadField;

@@ -16,9 +16,9 @@
 namespace pagewire::protocol {
 
 inline constexpr std::uint16_t kWireMagic = 0x5750;  // "PW"
-inline constexpr std::uint8_t kWireVersion = 1;
+inline constexpr std::uint8_t kWireVersion = 2;
 inline constexpr std::size_t kHeaderBytes =
-    52;  // a page with the longest body fits three frames of 1,514 bytes
+    56;  // a page with the longest body fits three frames of 1,514 bytes
 inline constexpr std::size_t kBodyBytesMax = 192;
 inline constexpr std::size_t kTrailerBytesMax = 4;    // what a device may leave behind a frame (a checksum)
 inline constexpr std::size_t kFragmentUnitBytes = 8;  // fragments start and end at multiples of it
@@ -36,6 +36,7 @@ struct Header {
   std::uint64_t boot_id = 0;        // one life of the sending process
   std::uint64_t packet_number = 0;  // counts the frames of one sender's queue
   PageId page{};
+  std::uint32_t service_ns = 0;       // answers: since the question came in, at most; else 0
   std::uint16_t fragment_offset = 0;  // bytes into the page
   std::uint16_t fragment_bytes = 0;   // 0: no page bytes in this frame
 };

@@ -106,7 +106,8 @@ void ScriptedNode::check_entry(std::uint32_t page) {
   before_[page] = now;
 }
 
-// What the processor lets through is what the entry says, as the kernel's page tables have it.
+// What the processor lets through is what the entry says, or nothing where it was not mapped yet, as the
+// kernel's page tables have it.
 void ScriptedNode::check_mapping() {
   constexpr std::uint64_t kPresent = std::uint64_t{1} << 63;
   constexpr std::uint64_t kWriteProtected = std::uint64_t{1} << 57;  // by userfaultfd
@@ -118,6 +119,11 @@ void ScriptedNode::check_mapping() {
   for (std::uint32_t page = 0; page < kPages; ++page) {
     const bool present = (mapped[page] & kPresent) != 0;
     const bool read_only = (mapped[page] & kWriteProtected) != 0;
+    if (region_->pages[page].unmapped) {
+      require(!present && entry(page).permission != Permission::kInvalid,
+              "a page to be mapped later is not mapped");
+      continue;
+    }
     switch (entry(page).permission) {
       case Permission::kInvalid:
         require(!present, "an absent page is not mapped");

@@ -1,5 +1,6 @@
 #include "test/model/cell.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <span>
 
@@ -86,7 +87,16 @@ const char* normalise(const Bounds& bounds, Pool& pool, NodeCell& cell) {
     for (std::size_t i = page.round.deferred_count; i < kDeferredMax; ++i)
       page.round.deferred[i] = Deferred{};
     page.entry.round = 0;
+    if (page.round.stage != Stage::kRequesting) {  // not looked at any more
+      page.round.followed = {};
+      page.round.asks_blindly = false;
+    }
     if (page.round.stage == Stage::kRequesting || page.round.stage == Stage::kCollecting) ++own;
+    if (!std::is_partitioned(page.round.deferred.begin(),
+                             page.round.deferred.begin() + page.round.deferred_count,
+                             [](const Deferred& waiting) { return waiting.direct; })) {
+      complaint = "ORDER: who was turned away before waits behind others";
+    }
     if (page.round.stage == Stage::kFree || page.round.page != PageId{0, p})
       complaint = "POOL: a round that is not the page's";
     if (pool.rounds.deadline(index) == kNever) complaint = "POOL: a round that no time-out ends";
@@ -107,6 +117,10 @@ NodeCell initial_cell(const Bounds& bounds, NodeId self, NodeId one) {
     cell.pages[p].entry = initial_entry(self, owner, bounds.placement);
   }
   return cell;
+}
+
+bool waits_for_hold(const PageCell& page) {
+  return page.entry.round != kNoRound && page.round.stage == Stage::kHolding;
 }
 
 bool wants(const PageCell& page, Access access) {
@@ -169,7 +183,10 @@ bool is_possible(const Bounds& bounds, const NodeCell& cell, const Action& actio
     case Action::Kind::kWriteFault:
       return may_fault(page, Access::kWrite);
     case Action::Kind::kTimeout:
-      return page.armed && (page.round.stage != Stage::kHolding || page.entry.hold_until == Time{});
+      return page.armed && (page.round.stage != Stage::kHolding || page.entry.hold_until == Time{}) &&
+             (!bounds.in_order || waits_for_time(page));
+    case Action::Kind::kTurnTaken:
+      return true;
     case Action::Kind::kHoldOver:
       return page.entry.hold_until != Time{};
     case Action::Kind::kForget:
@@ -259,18 +276,23 @@ Step take_step(const Bounds& bounds, const NodeCell& before, const Action& actio
     case Action::Kind::kTimeout:
       on_timeout(view, ref, kNow, effects);
       break;
+    case Action::Kind::kTurnTaken:
+      on_turn_taken(view, ref, kNow, effects);
+      if (wants_turn(ref, kNow)) step.complaint = "TURN: taken, and messages wait on";
+      break;
     default:
       handled.message = &action.envelope->message;
       handled.value = action.envelope->value;
       handled.wanted_bytes = wants_bytes(view, ref, *handled.message);
       on_message(view, ref, *handled.message, kNow, effects);
   }
-  step.complaint = carry_out(
+  const char* effects_complaint = carry_out(
       view, page.entry, effects, handled, page.memory, [&](const Effect& effect, std::uint8_t value) {
         effect.to.for_each([&](NodeId to) {
           step.sent.push_back(Envelope{to.value, action.page, value, before.life, effect.message});
         });
       });
+  if (step.complaint == nullptr) step.complaint = effects_complaint;
   step.let_on = raised_or_woke(effects);
   const char* pool_complaint = normalise(bounds, pool, step.after);
   if (step.complaint == nullptr) step.complaint = pool_complaint;
@@ -296,7 +318,18 @@ const char* check_step(const NodeCell& before, const Action& action, const Step&
     if (faults && !wants(is, access) && !is_refused(is, access) && !step.let_on)
       return "I6: a fault was taken and nobody remembers it";
   }
+  if (action.kind == Action::Kind::kTurnTaken) {
+    const bool held = was.entry.hold_until != Time{} || waits_for_hold(was);
+    if (is.entry.hold_until != Time{} || waits_for_hold(is)) return "TURN: taken, and the hold goes on";
+    if (!held && !(is.entry == was.entry && is.round == was.round && step.sent.empty()))
+      return "TURN: something changed where nothing was held";
+  }
   return check_monotonic(was.entry, is.entry);
+}
+
+bool waits_for_time(const PageCell& page) {
+  return waits_for_hold(page) ||
+         (page.entry.round != kNoRound && page.round.stage == Stage::kCollecting && !page.round.asked_all);
 }
 
 }  // namespace pagewire::model

@@ -30,8 +30,12 @@ struct Bounds {
   bool grace =
       false;          // a new owner waits for promises before it asks for them (as long as no time-out comes)
   bool hold = false;  // what arrives is held until a step of its own says that the time is over
-  bool losses = true;           // once, all that is on its way may be lost: I6 then rests on repeats alone
-  bool overhear = false;        // a shared medium: every node hears every message
+  bool losses = true;     // once, all that is on its way may be lost: I6 then rests on repeats alone
+  bool overhear = false;  // a shared medium: every node hears every message
+  // Each link delivers in order and once, and no time-out repeats anything; a hand-over's acknowledgement
+  // overtakes no request that was sent to the same node before. Then nobody may be left waiting. Without
+  // losses.
+  bool in_order = false;
   bool fold = true;             // states that differ only by the names of nodes are one
   bool only_coherence = false;  // of the complaints about single steps none counts, only I1 to I6
   Restart restart = Restart::kNone;
@@ -72,6 +76,7 @@ struct Action {
     kWriteFault,
     kTimeout,
     kHoldOver,
+    kTurnTaken,
     kForget,
     kStore,
     kRestart,
@@ -96,6 +101,9 @@ struct Step {
 constexpr bool is_refused(const PageCell& page, protocol::Access access) {
   return access == protocol::Access::kRead ? page.refused_read : page.refused_write;
 }
+
+// What is under way there ends by time alone, and no message is repeated by that: a hold, or a grace.
+bool waits_for_time(const PageCell& page);
 
 NodeCell initial_cell(const Bounds& bounds, protocol::NodeId self);
 // Runs the transition and carries its effects out; complains if the mapping or the pool does not go with

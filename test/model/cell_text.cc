@@ -49,20 +49,20 @@ void put(std::string& out, const PageEntry& entry) {
 void put(std::string& out, const Deferred& deferred) {
   const auto& [type, from, direct, transaction, version, data_version] = deferred;
   for (const std::uint64_t value :
-       {static_cast<std::uint64_t>(type), std::uint64_t{from.value}, std::uint64_t{direct}, transaction.value,
+       {static_cast<std::uint64_t>(type) | (direct ? 16U : 0U), std::uint64_t{from.value}, transaction.value,
         version.value, data_version.value}) {
     put(out, value);
   }
 }
 
 void put(std::string& out, const Round& round, std::uint32_t nodes) {
-  const auto& [stage, page, local, wants_read, wants_write, asked_all, attempts, target, transaction,
-               new_version, copyset, deferred_count, deferred, promised] = round;
+  const auto& [stage, page, local, wants_read, wants_write, asked_all, asks_blindly, attempts, target,
+               transaction, followed, new_version, copyset, deferred_count, deferred, promised] = round;
   if (page.region != 0 || attempts != 0) std::abort();
   put(out, static_cast<std::uint64_t>(stage) | (local ? 8U : 0U) | (wants_read ? 16U : 0U) |
-               (wants_write ? 32U : 0U) | (asked_all ? 64U : 0U));
-  for (const std::uint64_t value : {std::uint64_t{target.value}, transaction.value, new_version.value,
-                                    copyset.bits(), std::uint64_t{deferred_count}}) {
+               (wants_write ? 32U : 0U) | (asked_all ? 64U : 0U) | (asks_blindly ? 128U : 0U));
+  for (const std::uint64_t value : {std::uint64_t{target.value}, transaction.value, followed.value,
+                                    new_version.value, copyset.bits(), std::uint64_t{deferred_count}}) {
     put(out, value);
   }
   for (std::size_t i = 0; i < deferred_count; ++i) put(out, deferred[i]);
@@ -128,6 +128,7 @@ std::string describe(const Envelope& envelope) {
       m.direct ? " direct" : "", m.has_bytes ? " bytes=" : "");
   std::string out = text;
   if (m.has_bytes) out += std::to_string(envelope.value);
+  if (m.type == MessageType::kNotOwner) out += " hint " + std::to_string(m.hint.value);
   if (envelope.life != 0) out += " life " + std::to_string(envelope.life);
   if (m.granted != GrantedList{}) out += " granted" + describe(m.granted);
   return out;
@@ -172,6 +173,8 @@ std::string describe(const Action& action, NodeId self) {
       return at + "time-out";
     case Action::Kind::kHoldOver:
       return at + "the hold is over";
+    case Action::Kind::kTurnTaken:
+      return at + "the threads have had their turn";
     case Action::Kind::kForget:
       return at + "forgets what was granted";
     case Action::Kind::kStore:

@@ -20,6 +20,7 @@ class Explorer {
   Report run();
 
  private:
+  static constexpr std::size_t kNothing = ~std::size_t{0};
   using Clock = std::chrono::steady_clock;
 
   // How a state was first reached.
@@ -40,10 +41,14 @@ class Explorer {
   };
 
   void expand(std::uint32_t state);
+  void deliver_all(std::uint32_t state);
+  void deliver_in_order(std::uint32_t state);
+  bool must_wait(std::size_t place) const;
+  bool waits_in_vain(const State& state);
   void act(std::uint32_t state, std::uint8_t node);
   void act_on_page(std::uint32_t state, std::uint8_t node, std::uint8_t page);
   void restart(std::uint32_t state, std::uint8_t node);
-  void try_action(std::uint32_t state, std::uint8_t node, ActionNumber number);
+  void try_action(std::uint32_t state, std::uint8_t node, ActionNumber number, std::size_t taken = kNothing);
   void lose_all(std::uint32_t state);
   bool settles(bool last_first);
   void fire_all(State& now, std::vector<MessageNumber>& under_way);
@@ -114,6 +119,8 @@ void Explorer::note_reached(std::uint32_t from) {
     universe_.decode(key, after_);
     rests_.push_back(at_rest(bounds_, universe_, after_) ? 1 : 0);
     const char* complaint = check(bounds_, universe_, after_);
+    if (complaint == nullptr && bounds_.in_order && !bounds_.only_coherence && waits_in_vain(after_))
+      complaint = "WAIT: somebody waits for what only a repetition can bring";
     if (complaint == nullptr) continue;
     fail(complaint, from, reached.origin.node & 0xf, reached.origin.action & 0xfffff);
     break;
@@ -122,17 +129,26 @@ void Explorer::note_reached(std::uint32_t from) {
   reached_keys_.clear();
 }
 
-void Explorer::try_action(std::uint32_t state, std::uint8_t node, ActionNumber number) {
+// `taken`: the place of the message that is delivered, in a network that delivers each once.
+void Explorer::try_action(std::uint32_t state, std::uint8_t node, ActionNumber number, std::size_t taken) {
   if (!report_.violation.empty()) return;
   const KnownStep& step = universe_.step(state_.cells[node], number);
   if (counts(step.complaint)) return fail(step.complaint, state, node, number);
   if (!step.possible) return;
   const auto sent = universe_.sent(step);
   after_.messages.clear();
-  std::set_union(state_.messages.begin(), state_.messages.end(), sent.begin(), sent.end(),
-                 std::back_inserter(after_.messages));
+  if (bounds_.in_order) {
+    after_.messages = state_.messages;
+    if (taken != kNothing)
+      after_.messages.erase(after_.messages.begin() + static_cast<std::ptrdiff_t>(taken));
+    after_.messages.insert(after_.messages.end(), sent.begin(), sent.end());
+  } else {
+    std::set_union(state_.messages.begin(), state_.messages.end(), sent.begin(), sent.end(),
+                   std::back_inserter(after_.messages));
+  }
   const bool stores = number / 1024 == static_cast<std::uint32_t>(Action::Kind::kStore);
-  if (step.after == state_.cells[node] && after_.messages.size() == state_.messages.size() && !stores) return;
+  const bool same_network = taken == kNothing && after_.messages.size() == state_.messages.size();
+  if (step.after == state_.cells[node] && same_network && !stores) return;
   after_.cells = state_.cells;
   after_.cells[node] = step.after;
   after_.stored = state_.stored;
@@ -162,6 +178,16 @@ void Explorer::expand(std::uint32_t state) {
   first_edges_.push_back(edges_.size());
   universe_.decode(states_.get(state), state_);
   for (std::uint8_t node = 0; node < bounds_.nodes; ++node) act(state, node);
+  if (bounds_.in_order) {
+    deliver_in_order(state);
+  } else {
+    deliver_all(state);
+  }
+  if (report_.violation.empty() && state_.losses_left > 0 && !state_.messages.empty()) lose_all(state);
+  if (report_.violation.empty()) note_reached(state);
+}
+
+void Explorer::deliver_all(std::uint32_t state) {
   for (const MessageNumber number : state_.messages) {
     if (!bounds_.overhear) {
       try_action(state, universe_.envelope(number).to, kDeliverBase + number);
@@ -169,8 +195,41 @@ void Explorer::expand(std::uint32_t state) {
     }
     for (std::uint8_t node = 0; node < bounds_.nodes; ++node) try_action(state, node, kDeliverBase + number);
   }
-  if (report_.violation.empty() && state_.losses_left > 0 && !state_.messages.empty()) lose_all(state);
-  if (report_.violation.empty()) note_reached(state);
+}
+
+void Explorer::deliver_in_order(std::uint32_t state) {
+  for (std::size_t place = 0; place < state_.messages.size(); ++place) {
+    const MessageNumber number = state_.messages[place];
+    if (!must_wait(place)) try_action(state, universe_.envelope(number).to, kDeliverBase + number, place);
+  }
+}
+
+// Whether one that was sent before must arrive before: on the same link, or a request before the
+// acknowledgement that ends a hand-over.
+bool Explorer::must_wait(std::size_t place) const {
+  using protocol::MessageType;
+  const Envelope& later = universe_.envelope(state_.messages[place]);
+  for (std::size_t i = 0; i < place; ++i) {
+    const Envelope& earlier = universe_.envelope(state_.messages[i]);
+    if (earlier.to != later.to) continue;
+    const MessageType type = earlier.message.type;
+    const bool asks = type == MessageType::kCopyRequest || type == MessageType::kWriteRequest;
+    if (earlier.message.from == later.message.from) return true;
+    if (asks && later.message.type == MessageType::kTransferAck) return true;
+  }
+  return false;
+}
+
+// Nothing is under way, no time ends anything, and there is something to be done.
+bool Explorer::waits_in_vain(const State& state) {
+  if (!state.messages.empty() || at_rest(bounds_, universe_, state)) return false;
+  for (std::uint32_t i = 0; i < bounds_.nodes; ++i) {
+    for (std::uint32_t p = 0; p < bounds_.pages; ++p) {
+      const PageCell& page = universe_.cell(state.cells[i]).pages[p];
+      if (waits_for_time(page) || page.refused_read || page.refused_write) return false;
+    }
+  }
+  return true;
 }
 
 void Explorer::act(std::uint32_t state, std::uint8_t node) {
@@ -186,6 +245,7 @@ void Explorer::act_on_page(std::uint32_t state, std::uint8_t node, std::uint8_t 
   if (reads) try_action(state, node, number_of(Kind::kReadFault, page, 0));
   if (writes) try_action(state, node, number_of(Kind::kWriteFault, page, 0));
   try_action(state, node, number_of(Kind::kTimeout, page, 0));
+  try_action(state, node, number_of(Kind::kTurnTaken, page, 0));
   if (bounds_.hold) try_action(state, node, number_of(Kind::kHoldOver, page, 0));
   if (state_.forgets_left > 0) try_action(state, node, number_of(Kind::kForget, page, 0));
   if (state_.stored[page] >= bounds_.stores || after_loss()) return;
@@ -229,7 +289,7 @@ void Explorer::fire_all(State& now, std::vector<MessageNumber>& under_way) {
 // I6 as `will`, not only `can`: all under way is lost, from then on the network delivers everything, the
 // first or the last first, and timers come when nothing is under way. A few turns must do.
 bool Explorer::settles(bool last_first) {
-  constexpr int kTurns = 4;
+  constexpr int kTurns = 5;         // three accesses, some with a grace and a hold
   constexpr int kDeliveries = 300;  // of a turn
   State now;
   now.cells = state_.cells;

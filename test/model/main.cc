@@ -41,6 +41,8 @@ void add_bounds(CLI::App& app, Bounds& bounds) {
   app.add_flag("--grace", bounds.grace, "a new owner waits for promises before it asks for them");
   app.add_flag("--hold", bounds.hold, "what arrives is held for a while");
   app.add_flag("--overhear", bounds.overhear, "every node hears every message");
+  app.add_flag("--in-order", bounds.in_order,
+               "nothing is lost, each link keeps its order, nothing is repeated");
   app.add_flag("!--no-losses", bounds.losses, "without the state in which all under way is lost");
   app.add_flag("!--no-fold", bounds.fold, "states that differ only by the names of nodes stay apart");
   app.add_flag("--only-coherence", bounds.only_coherence,
@@ -114,6 +116,7 @@ int run(Arguments& arguments) {
     fmt::print(stderr, "--restart with another --placement than one_node: pages would begin by names\n");
     return 2;
   }
+  if (arguments.bounds.in_order) arguments.bounds.losses = false;
   Options options{.seconds_max = arguments.minutes * 60};
   double last = 0;
   if (!arguments.quiet) {

@@ -8,7 +8,7 @@ namespace {
 using protocol::Placement;
 using protocol::Rule;
 
-constexpr std::array<Ground, 9> kGrounds = {{
+constexpr std::array<Ground, 11> kGrounds = {{
     {"2 nodes, 2 accesses", {.nodes = 2, .faults = 2, .stores = 1}},
     {"2 nodes, 3 accesses", {.nodes = 2, .faults = 3}},
     {"2 nodes, 2 accesses, new boot ids",
@@ -19,6 +19,9 @@ constexpr std::array<Ground, 9> kGrounds = {{
     {"2 nodes, 4 accesses", {.nodes = 2, .faults = 4, .stores = 1}},
     {"2 nodes, 2 pages, 3 accesses, 2 rounds",
      {.nodes = 2, .pages = 2, .faults = 3, .stores = 1, .rounds = 2, .placement = Placement::kCyclic}},
+    {"2 nodes, 2 accesses, hold", {.nodes = 2, .faults = 2, .stores = 1, .hold = true}},
+    {"3 nodes, 3 accesses, in order, no repeats",
+     {.nodes = 3, .faults = 3, .stores = 1, .losses = false, .in_order = true}},
     {"3 nodes, 3 accesses", {.nodes = 3, .faults = 3, .stores = 1}},
 }};
 

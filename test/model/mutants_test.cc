@@ -38,8 +38,9 @@ void expect_caught(Rule rule) {
   EXPECT_TRUE(protocol::keeps(rule)) << "the switch is back";
 
   // The way to a violation does not depend on the folding of names; which of the stuck states is found first
-  // does.
-  if (caught.report.violation == "I6: the system can never come to rest") return;
+  // does, and in which order nodes act when a state is left to settle.
+  if (caught.report.violation == "I6: the system can never come to rest" || rule == Rule::kFollowedOnce)
+    return;
   Bounds bounds = caught.ground->bounds;
   bounds.fold = false;
   protocol::switch_off(rule);
@@ -58,13 +59,15 @@ TEST(Mutants, EachIsCaught) {
              std::to_string(kRules) + " rules, each caught within " + std::to_string(kStepsMax) + " steps");
 }
 
-// What a program would see of it: I1 to I6, whatever single steps complain of. Four rules are not for that:
-// R7 is about the order within one step, which is one moment here; R10 and `heard once` save work; and the
-// reserve concerns two nodes full of their own faults, which takes more pages than fit.
+// What a program would see of it: I1 to I6, whatever single steps complain of. Some rules are not for that:
+// R7 is about the order within one step, which is one moment here; R10 and `heard once` save work; the
+// reserve concerns two nodes full of their own faults, which takes more pages than fit; and the order of
+// those that wait, and the turn, are about how long somebody waits.
 TEST(Mutants, WhatBreaksCoherence) {
   const auto unseen = [](Rule rule) {
     return rule == Rule::kZapBeforePromise || rule == Rule::kGrantedTravels ||
-           rule == Rule::kGrantedIsDropped || rule == Rule::kHeardOnce || rule == Rule::kReserveForOthers;
+           rule == Rule::kGrantedIsDropped || rule == Rule::kHeardOnce || rule == Rule::kReserveForOthers ||
+           rule == Rule::kTurnedAwayFirst || rule == Rule::kTurnEndsHold;
   };
   for (std::size_t i = 0; i < kRules; ++i) {
     const auto rule = static_cast<Rule>(i);

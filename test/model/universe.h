@@ -22,7 +22,7 @@ using CellNumber = std::uint32_t;
 using MessageNumber = std::uint16_t;
 // What a node does, as a number: kinds other than kDeliver are below kDeliverBase.
 using ActionNumber = std::uint32_t;
-inline constexpr ActionNumber kDeliverBase = 8 * 1024;
+inline constexpr ActionNumber kDeliverBase = 9 * 1024;
 
 constexpr ActionNumber number_of(Action::Kind kind, std::uint8_t page, std::uint8_t value) {
   return static_cast<std::uint32_t>(kind) * 1024 + page * 256U + value;
@@ -30,7 +30,8 @@ constexpr ActionNumber number_of(Action::Kind kind, std::uint8_t page, std::uint
 
 inline constexpr std::uint8_t kNobody = 0xff;
 
-// A state of the whole cluster. The network is the set of all messages ever sent: sorted numbers.
+// A state of the whole cluster. The network is the set of all messages ever sent: sorted numbers. With
+// Bounds::in_order it is those that are under way, as they were sent.
 struct State {
   std::array<CellNumber, kNodesMax> cells{};
   std::array<std::uint8_t, kPagesMax> stored{};  // the last store to each page, of whichever node

@@ -112,6 +112,14 @@ class Cluster {
     on_timeout(view(node), ref(node, page), now, effects_);
     carry_out(node, page, {});
   }
+  void turn_taken(std::uint32_t node, std::uint32_t page = 0) {
+    effects_.clear();
+    on_turn_taken(view(node), ref(node, page), now, effects_);
+    carry_out(node, page, {});
+  }
+  bool wants_turn(std::uint32_t node, std::uint32_t page = 0) {
+    return protocol::wants_turn(ref(node, page), now);
+  }
   void store(std::uint32_t node, std::uint32_t page = 0) {
     ASSERT_EQ(memory(node, page).mapping, Permission::kWrite);
     memory(node, page).value = ++stored_[page];

@@ -38,7 +38,8 @@ TEST(Races, TwoWritersAtOnce) {
   cluster.deliver(MessageType::kWriteRequest, 0);  // 1's
   EXPECT_EQ(cluster.sent().type, MessageType::kOwnershipTransfer);
   cluster.deliver(MessageType::kWriteRequest, 0);  // 2's comes to one who is no longer the owner
-  EXPECT_EQ(cluster.kinds(), Kinds{});
+  EXPECT_EQ(cluster.sent().type, MessageType::kNotOwner);
+  EXPECT_EQ(cluster.sent().hint, NodeId{1});
   cluster.deliver(MessageType::kOwnershipTransfer, 1);
   EXPECT_EQ(cluster.entry(1).permission, Permission::kInvalid)
       << "1 had Write, and gave it to 2, who was waiting";
@@ -67,6 +68,39 @@ TEST(Races, TwoWritersAtOnceWithHold) {
   settle(cluster, 3);
   EXPECT_EQ(cluster.entry(2).permission, Permission::kWrite);
   EXPECT_EQ(cluster.memory(2).value, 1);
+}
+
+// The request passes the next owner before that wants anything, and reaches the owner when it has just given
+// the page away: nobody has to wait for a repetition.
+TEST(Races, RequestMissesTheOwnerOnItsWay) {
+  for (const Access access : {Access::kRead, Access::kWrite}) {
+    Cluster cluster({.nodes = 4});
+    cluster.obtain(3, Access::kRead);
+    cluster.entry(2).hint = NodeId{3};  // asks all
+    cluster.fault(2, access);
+    if (access == Access::kRead) {
+      cluster.deliver(MessageType::kCopyRequest, 3);
+      cluster.deliver(MessageType::kNotOwner, 2);
+    }
+    const MessageType asks = access == Access::kRead ? MessageType::kCopyRequest : MessageType::kWriteRequest;
+    cluster.deliver(asks, 1);  // who wants nothing yet
+    cluster.fault(1, Access::kWrite);
+    std::size_t to_owner = cluster.find(asks, 0);
+    if (access == Access::kWrite) {  // 2's is first on the wire, 1's second
+      to_owner = cluster.wire.size() - 3;
+      while (cluster.wire[to_owner].to != NodeId{0} || cluster.wire[to_owner].message.from != NodeId{1})
+        ++to_owner;
+      cluster.deliver(to_owner);
+    } else {
+      cluster.deliver(MessageType::kWriteRequest, 0);
+    }
+    ASSERT_EQ(cluster.stage(0), Stage::kHandingOver);
+    cluster.deliver(asks, 0);
+    EXPECT_EQ(cluster.sent().type, MessageType::kNotOwner);
+    cluster.deliver_all();
+    EXPECT_TRUE(allows(cluster.entry(2).permission, access));
+    EXPECT_EQ(count(cluster, 2, Event::kRepeated), 0U);
+  }
 }
 
 TEST(Races, TransferLost) {
@@ -140,7 +174,9 @@ TEST(Races, ReadRequestRacingATransfer) {
   EXPECT_EQ(cluster.sent_to(), NodeSet::of(NodeId{0}).with(NodeId{1}));
   EXPECT_FALSE(cluster.sent().direct);
   cluster.deliver(MessageType::kCopyRequest, 0);
-  EXPECT_EQ(cluster.kinds(), Kinds{}) << "only the owner answers";
+  EXPECT_EQ(cluster.sent().type, MessageType::kNotOwner) << "only the owner sends the page";
+  cluster.deliver(MessageType::kNotOwner, 2);
+  EXPECT_EQ(cluster.kinds(), Kinds{}) << "node 1 has been asked";
   cluster.deliver(MessageType::kCopyRequest, 1);  // before the transfer: waits
   EXPECT_EQ(cluster.kinds(), Kinds{});
   cluster.deliver(MessageType::kOwnershipTransfer, 1);

@@ -1,6 +1,7 @@
 // What has to wait: holds, deferred messages, backoff, and the limits of the pool.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,7 @@ Message message_of(MessageType type, std::uint8_t from) {
 TEST(Hold, NothingIsGivenAwayBefore) {
   Cluster cluster({.nodes = 4, .hold_ns = 500});
   cluster.obtain(0, Access::kRead);
+  cluster.turn_taken(0);
   cluster.fault(1, Access::kWrite);
   cluster.deliver_all();
   ASSERT_EQ(cluster.entry(1).permission, Permission::kWrite);
@@ -122,6 +124,151 @@ TEST(Hold, OwnershipThatComesUnaskedMeanwhileIsWhole) {
   EXPECT_EQ(cluster.stage(1), Stage::kHolding) << "who waits is served when the hold is over";
 }
 
+TEST(Hold, CoversWhatTheOwnerGrantsItself) {
+  for (const Access access : {Access::kRead, Access::kWrite}) {
+    Cluster cluster({.nodes = 2, .hold_ns = 500});
+    cluster.fault(0, access);
+    EXPECT_EQ(cluster.entry(0).hold_until, cluster.now.after(500));
+    cluster.fault(1, Access::kWrite);
+    cluster.deliver(MessageType::kWriteRequest, 0);
+    EXPECT_EQ(cluster.kinds(), Kinds{}) << "its thread has not run yet";
+    cluster.expire(0);
+    EXPECT_EQ(cluster.sent().type, MessageType::kOwnershipTransfer);
+  }
+}
+
+// Node 1 holds the page in Write, and node 2 waits for it.
+Cluster waits_for_a_turn(std::uint64_t hold_ns) {
+  Cluster cluster({.nodes = 3, .hold_ns = hold_ns});
+  cluster.fault(1, Access::kWrite);
+  cluster.deliver_all();
+  cluster.fault(2, Access::kWrite);
+  cluster.deliver_all();
+  return cluster;
+}
+
+TEST(Turn, TakenServesWhoWaits) {
+  Cluster cluster = waits_for_a_turn(1'000'000'000);
+  ASSERT_EQ(cluster.stage(1), Stage::kHolding);
+  EXPECT_TRUE(cluster.wants_turn(1));
+  EXPECT_FALSE(cluster.wants_turn(2)) << "it waits itself";
+  cluster.store(1);
+  cluster.turn_taken(1);
+  EXPECT_EQ(cluster.kinds(), (Kinds{Kind::kZap, Kind::kSend}));
+  EXPECT_FALSE(cluster.wants_turn(1));
+  cluster.deliver_all();
+  EXPECT_EQ(cluster.entry(2).permission, Permission::kWrite);
+  EXPECT_EQ(cluster.memory(2).value, 1);
+  EXPECT_EQ(cluster.rounds(1).in_use(), 0U);
+}
+
+TEST(Turn, TakenBeforeAnybodyAsksEndsTheHold) {
+  Cluster cluster({.nodes = 3, .hold_ns = 1'000'000'000});
+  cluster.fault(1, Access::kWrite);
+  cluster.deliver_all();
+  EXPECT_FALSE(cluster.wants_turn(1)) << "held, and nobody waits";
+  cluster.turn_taken(1);
+  EXPECT_EQ(cluster.kinds(), Kinds{});
+  EXPECT_EQ(cluster.entry(1).permission, Permission::kWrite);
+  cluster.fault(2, Access::kRead);
+  cluster.deliver_all();
+  EXPECT_EQ(cluster.entry(2).permission, Permission::kRead);
+}
+
+TEST(Turn, EachReaderAndAWriterAreServedInTheirOrder) {
+  Cluster cluster({.nodes = 4, .hold_ns = 1'000'000'000});
+  cluster.fault(1, Access::kWrite);
+  cluster.deliver_all();
+  Message request = message_of(MessageType::kCopyRequest, 2);
+  request.transaction = Transaction{1};
+  cluster.handle(1, request);
+  request = message_of(MessageType::kWriteRequest, 3);
+  request.transaction = Transaction{1};
+  cluster.handle(1, request);
+  cluster.turn_taken(1);
+  EXPECT_EQ(cluster.kinds(), (Kinds{Kind::kProtect, Kind::kSend, Kind::kZap, Kind::kSend}));
+  EXPECT_EQ(cluster.sends()[1].message.copyset, NodeSet::of(node(2)));
+}
+
+// At any other time it changes nothing at all.
+TEST(Turn, TakenWhereNothingIsHeld) {
+  const auto expect_nothing = [](Cluster& cluster, std::uint32_t at) {
+    const PageEntry before = cluster.entry(at);
+    const bool busy = cluster.has_round(at);
+    const Round round = busy ? cluster.round(at) : Round{};
+    EXPECT_FALSE(cluster.wants_turn(at));
+    cluster.turn_taken(at);
+    EXPECT_EQ(cluster.kinds(), Kinds{});
+    EXPECT_EQ(cluster.entry(at), before);
+    ASSERT_EQ(cluster.has_round(at), busy);
+    if (busy) {
+      EXPECT_EQ(cluster.round(at), round);
+    }
+  };
+  Cluster cluster({.nodes = 3});
+  for (std::uint32_t i = 0; i < 3; ++i) expect_nothing(cluster, i);  // at rest
+  cluster.fault(1, Access::kRead);
+  expect_nothing(cluster, 1);  // Requesting
+  cluster.deliver_all();
+  cluster.fault(2, Access::kWrite);
+  cluster.deliver(MessageType::kWriteRequest, 0);
+  expect_nothing(cluster, 0);  // HandingOver
+  cluster.deliver(MessageType::kOwnershipTransfer, 2);
+  ASSERT_EQ(cluster.stage(2), Stage::kCollecting);
+  expect_nothing(cluster, 2);
+}
+
+// While the page's own threads ask for more nothing is held, and a turn of before does not answer anybody.
+TEST(Turn, TakenWhileMoreIsAskedFor) {
+  Cluster cluster = waits_for_a_turn(500);
+  Message request = message_of(MessageType::kWriteRequest, 0);
+  request.transaction = Transaction{9};
+  cluster.turn_taken(1);
+  cluster.fault(1, Access::kWrite);  // once the hand-over is acknowledged
+  ASSERT_EQ(cluster.stage(1), Stage::kHandingOver);
+  cluster.turn_taken(1);
+  EXPECT_EQ(cluster.kinds(), Kinds{});
+  cluster.deliver(MessageType::kOwnershipTransfer, 2);
+  cluster.deliver(MessageType::kTransferAck, 1);
+  ASSERT_EQ(cluster.stage(1), Stage::kRequesting);
+  cluster.handle(1, request);
+  cluster.turn_taken(1);
+  EXPECT_EQ(cluster.kinds(), Kinds{});
+  EXPECT_EQ(cluster.round(1).deferred_count, 1U) << "it waits for the page, not for a turn";
+}
+
+// Without a hold the page may be taken again in the transition that brings it; with one, and turns, five
+// writers that all wait get one turn each.
+TEST(Turn, FiveWritersOfOnePageEachUseIt) {
+  constexpr std::uint32_t kNodes = 5;
+  for (const std::uint64_t hold_ns : {std::uint64_t{0}, std::uint64_t{1'000'000'000}}) {
+    Cluster cluster({.nodes = kNodes, .hold_ns = hold_ns});
+    const Time start = cluster.now;
+    for (std::uint32_t i = 0; i < kNodes; ++i) cluster.fault(i, Access::kWrite);
+    std::uint32_t used = 0;
+    std::uint32_t taken_unused = 0;
+    for (int left = 1000; used < kNodes && left > 0 && !cluster.wire.empty(); --left) {
+      const std::uint32_t at = cluster.wire[0].to.value;
+      cluster.deliver(std::size_t{0});
+      const auto done = cluster.kinds();
+      const bool granted = std::find(done.begin(), done.end(), Kind::kMapWrite) != done.end();
+      if (granted && cluster.entry(at).permission != Permission::kWrite) ++taken_unused;
+      if (cluster.entry(at).permission != Permission::kWrite) continue;
+      if (granted) cluster.store(at);
+      used += granted ? 1 : 0;
+      if (cluster.wants_turn(at)) cluster.turn_taken(at);
+    }
+    EXPECT_EQ(cluster.now, start) << "no time-out was needed";
+    if (hold_ns == 0) {
+      EXPECT_GT(taken_unused, 0U);
+    } else {
+      EXPECT_EQ(taken_unused, 0U);
+      EXPECT_EQ(used, kNodes - 1)
+          << "the first owner wrote at once, and its thread is not among those that waited";
+    }
+  }
+}
+
 TEST(Deferred, OneOfAKindAndNodeTheNewest) {
   Cluster cluster({.nodes = 3, .hold_ns = 500});
   cluster.fault(1, Access::kWrite);
@@ -134,6 +281,37 @@ TEST(Deferred, OneOfAKindAndNodeTheNewest) {
   ASSERT_EQ(cluster.round(1).deferred_count, 1U);
   EXPECT_EQ(cluster.round(1).deferred[0].transaction, Transaction{5});
   EXPECT_EQ(count(cluster, 1, Event::kDeferred), 1U);
+}
+
+// A request that was turned away elsewhere goes before those that were not, and keeps its place.
+TEST(Deferred, TurnedAwayGoesFirst) {
+  Cluster cluster({.nodes = 6, .hold_ns = 500});
+  cluster.fault(1, Access::kWrite);
+  cluster.deliver_all();
+  const auto ask = [&](std::uint8_t from, bool direct) {
+    Message request = message_of(MessageType::kWriteRequest, from);
+    request.transaction = Transaction{1};
+    request.direct = direct;
+    cluster.handle(1, request);
+  };
+  const auto line = [&] {
+    std::vector<int> nodes;
+    for (std::uint8_t i = 0; i < cluster.round(1).deferred_count; ++i)
+      nodes.push_back(cluster.round(1).deferred[i].from.value);
+    return nodes;
+  };
+  for (const auto& [from, direct] : {std::pair{2, false}, {3, true}, {4, false}, {5, true}})
+    ask(static_cast<std::uint8_t>(from), direct);
+  EXPECT_EQ(line(), (std::vector<int>{3, 5, 2, 4}));
+  ask(4, true);  // now it was turned away, too
+  EXPECT_EQ(line(), (std::vector<int>{3, 5, 4, 2}));
+  ask(5, false);  // asked again of all
+  EXPECT_EQ(line(), (std::vector<int>{3, 5, 4, 2}));
+  EXPECT_EQ(count(cluster, 1, Event::kDeferred), 4U);
+  cluster.turn_taken(1);
+  ASSERT_EQ(cluster.sends().size(), 4U);
+  EXPECT_EQ(cluster.sends()[0].message.type, MessageType::kOwnershipTransfer);
+  EXPECT_EQ(cluster.sends()[0].to, NodeSet::of(node(3)));
 }
 
 TEST(Deferred, TheRoomIsBounded) {

@@ -40,14 +40,17 @@ void Simulator::thread_goes(std::uint32_t number) {
       return queue_.push(now_ + random_.below(setting_.think_ns), Event::Kind::kThread, thread.node, number);
     }
     ++active_threads_;
+    thread.since = now_;
   }
   thread.state = Thread::State::kTrying;
   if (protocol::allows(slot(thread.node, thread.page).memory.mapping, thread.access)) {
-    return use_page(thread, number);
+    use_page(thread, number);
+  } else {
+    thread.state = Thread::State::kWaiting;
+    report_.counters.add(thread.access == Access::kWrite ? Counter::kWriteFaults : Counter::kReadFaults);
+    raise_fault(thread);
   }
-  thread.state = Thread::State::kWaiting;
-  report_.counters.add(thread.access == Access::kWrite ? Counter::kWriteFaults : Counter::kReadFaults);
-  raise_fault(thread);
+  tell_turn(thread.node, thread.page);
 }
 
 // Into the node's ring, from which its loop takes it a little later.
@@ -55,6 +58,21 @@ void Simulator::raise_fault(const Thread& thread) {
   ++faults_in_rings_;
   queue_.push(now_ + random_.below(setting_.ring_ns), Event::Kind::kFault, thread.node,
               thread.page * 2 + (thread.access == Access::kWrite ? 1 : 0));
+  if (healing_ || !random_.chance(setting_.false_turns)) return;
+  report_.counters.add(Counter::kFalseTurns);
+  queue_.push(now_ + random_.below(setting_.ring_ns + 4 * setting_.delay_ns), Event::Kind::kTurn, thread.node,
+              random_.coin() ? thread.page : static_cast<std::uint32_t>(random_.below(setting_.pages)));
+}
+
+// What a loop does with a page on which others wait: once nobody is left there that was woken and has not
+// run, it says so. A thread that wants more than was granted has faulted again, and does not count.
+void Simulator::tell_turn(std::uint8_t node, std::uint32_t page) {
+  if (!setting_.sees_turns || !protocol::wants_turn(ref(node, page), now())) return;
+  const auto is_to_run = [&](const Thread& thread) {
+    return thread.state == Thread::State::kTrying && thread.node == node && thread.page == page;
+  };
+  if (std::any_of(threads_.begin(), threads_.end(), is_to_run)) return;
+  queue_.push(now_ + random_.below(setting_.turn_ns), Event::Kind::kTurn, node, page);
 }
 
 // The processor lets it through.
@@ -81,6 +99,7 @@ void Simulator::use_page(Thread& thread, std::uint32_t number) {
   }
   thread.state = Thread::State::kResting;
   --active_threads_;
+  report_.worst_wait_ns = std::max(report_.worst_wait_ns, now_ - thread.since);
   if (thread.healing) return;
   queue_.push(now_ + random_.below(setting_.think_ns + 1), Event::Kind::kThread, thread.node, number);
 }

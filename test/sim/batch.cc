@@ -56,6 +56,7 @@ ordered_json json_of(const Report& report) {
   json["virtual_ns"] = report.time_ns;
   json["heal_ns"] = report.heal_ns;
   json["heal_bound_ns"] = report.heal_bound_ns;
+  json["worst_wait_ns"] = report.worst_wait_ns;
   json["digest"] = fmt::format("{:016x}", report.digest);
   json["replay"] = replay_command(report);
   if (report.violation) {
@@ -81,6 +82,10 @@ BatchReport run_batch(Simulator& simulator, const Batch& batch) {
     ++total.seeds;
     total.steps += report.steps;
     total.counters.add(report.counters);
+    if (report.worst_wait_ns > total.worst_wait_ns) {
+      total.worst_wait_ns = report.worst_wait_ns;
+      total.worst_wait_seed = seed;
+    }
     if (report.heal_bound_ns != 0) {
       total.heal_share_max = std::max(total.heal_share_max, static_cast<double>(report.heal_ns) /
                                                                 static_cast<double>(report.heal_bound_ns));
@@ -130,6 +135,8 @@ std::string describe(const Report& report) {
                         static_cast<double>(report.heal_ns) / 1e3,
                         static_cast<double>(report.heal_bound_ns) / 1e3);
   }
+  text +=
+      fmt::format("waits     the longest took {:.1f} us\n", static_cast<double>(report.worst_wait_ns) / 1e3);
   text += fmt::format("digest    {:016x}\n", report.digest);
   if (!report.violation) return text + "verdict   no violation\n";
   return text + fmt::format("verdict   VIOLATION at step {}, node {}, page {}: {}\n", report.violation->step,
@@ -140,9 +147,11 @@ std::string describe(const BatchReport& report) {
   std::string text = describe(report.counters);
   text += fmt::format(
       "seeds     {}, {:.0f} a second\nsteps     {}, {:.2f} million a second\n"
-      "healing   the longest took {:.0f} % of what is allowed\n",
+      "healing   the longest took {:.0f} % of what is allowed\n"
+      "waits     the longest, from a fault to the access, took {:.1f} us, in seed {}\n",
       report.seeds, static_cast<double>(report.seeds) / std::max(report.seconds, 1e-9), report.steps,
-      static_cast<double>(report.steps) / std::max(report.seconds, 1e-9) / 1e6, 100 * report.heal_share_max);
+      static_cast<double>(report.steps) / std::max(report.seconds, 1e-9) / 1e6, 100 * report.heal_share_max,
+      static_cast<double>(report.worst_wait_ns) / 1e3, report.worst_wait_seed);
   if (!report.broken) return text + "verdict   no violation\n";
   const Violation& violation = *report.broken->violation;
   return text + fmt::format("verdict   VIOLATION in seed {} at step {}, node {}, page {}: {}\n",
@@ -158,6 +167,7 @@ std::string to_json(const BatchReport& report) {
   json["steps"] = report.steps;
   json["seconds"] = report.seconds;
   json["heal_share_max"] = report.heal_share_max;
+  json["worst_wait_ns"] = report.worst_wait_ns;
   json["violations"] = report.broken ? 1 : 0;
   if (report.broken) json["broken"] = json_of(*report.broken);
   json["counters"] = json_of(report.counters);

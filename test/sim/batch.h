@@ -21,6 +21,8 @@ struct BatchReport {
   std::uint64_t steps = 0;  // of all phases
   double seconds = 0;
   double heal_share_max = 0;  // the longest healing, as a share of what is allowed
+  std::uint64_t worst_wait_ns = 0;
+  std::uint64_t worst_wait_seed = 0;
   Counters counters;
   std::optional<Report> broken;  // the first run with a violation, with which the batch ended
 };

@@ -1,5 +1,6 @@
 // What must hold after each step.
 #include <algorithm>
+#include <span>
 #include <string_view>
 
 #include "test/sim/simulator.h"
@@ -45,10 +46,28 @@ const char* Simulator::check_step(std::uint8_t node, std::uint32_t page, const m
     const Round& round = rounds[entry.round];
     if (round.stage == Stage::kFree || round.page.index != page)
       return "POOL: a round that is not the page's";
+    const auto line = std::span(round.deferred).first(round.deferred_count);
+    if (!std::is_partitioned(line.begin(), line.end(),
+                             [](const protocol::Deferred& one) { return one.direct; }))
+      return "ORDER: who was turned away before waits behind others";
     if (rounds.deadline(entry.round) == protocol::kNever) return "POOL: a round that no time-out ends";
     if (rounds.next_deadline() > rounds.deadline(entry.round)) return "POOL: a deadline that nobody looks at";
   }
+  if (const char* broken = check_followed_once(node, at, handled)) return broken;
   return check_heard_once(at, handled, was);
+}
+
+// A request goes after the owner hand-over by hand-over, forward: nodes that point at each other end it.
+const char* Simulator::check_followed_once(std::uint8_t node, Slot& at, const model::Handled& handled) {
+  if (handled.message == nullptr || handled.message->type != MessageType::kNotOwner) return nullptr;
+  const auto sent = effects_.all();
+  if (sent.empty() || !sent[0].message.direct) return nullptr;
+  const protocol::Transaction transaction = (*nodes_[node].rounds)[at.entry.round].transaction;
+  const bool same = at.followed_for == transaction;
+  if (same && handled.message->epoch <= at.followed) return "STORM: one hand-over was followed twice";
+  at.followed_for = transaction;
+  at.followed = handled.message->epoch;
+  return nullptr;
 }
 
 // A request that was heard once does not cost the holder its copy a second time.

@@ -33,6 +33,10 @@ const char* counter_name(Counter counter) {
                                                                 "events postponed by a pause",
                                                                 "frames of strangers",
                                                                 "time-outs",
+                                                                "repeated requests",
+                                                                "turns",
+                                                                "turns that others waited for",
+                                                                "false turns",
                                                                 "pages given up"};
   return kNames[static_cast<std::size_t>(counter)];
 }

@@ -34,7 +34,11 @@ enum class Counter : std::uint8_t {
   kPostponed,          // by a pause
   kStrangeFrames,      // of a node in a life that nobody knows
   kTimeouts,
-  kPagesGivenUp,  // of which a dead node was owner or holder: safety alone is demanded
+  kRepeatedRequests,  // satisfied only after they were asked again, once each
+  kTurns,             // told by the data plane
+  kTurnsServed,       // ... while messages waited for it
+  kFalseTurns,        // told, and nobody had one
+  kPagesGivenUp,      // of which a dead node was owner or holder: safety alone is demanded
   kCount,
 };
 inline constexpr std::size_t kCounters = static_cast<std::size_t>(Counter::kCount);

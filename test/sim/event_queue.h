@@ -14,6 +14,7 @@ struct Event {
     kThread,   // a thread of the node goes on; what: its number
     kFault,    // a fault comes out of the node's ring; what: page and access
     kDeliver,  // a frame reaches the node; what: its number
+    kTurn,     // the data plane has seen that the threads had their turn; what: the page
     kTimer,    // the node's loop looks at its deadlines; what: which timer this is
     kWeather,  // something befalls the network or a node; what: which
   };

@@ -21,7 +21,7 @@ constexpr std::uint64_t kHealStepsMax = 1'000'000;
 // few repeats: a dozen of the longest.
 std::uint64_t Simulator::heal_bound_ns() const {
   const std::uint64_t left_over = setting_.late_ns + 2 * setting_.calamity_ns;
-  const std::uint64_t passage = setting_.hold_ns + setting_.grace_ns + 4 * setting_.delay_ns_max() +
+  const std::uint64_t passage = setting_.held_ns() + setting_.grace_ns + 4 * setting_.delay_ns_max() +
                                 setting_.wake_ns + setting_.ring_ns + 15'000;
   const std::uint64_t turns = 1 + setting_.pages / std::max(setting_.local_rounds(), 1U);
   return left_over + turns * (setting_.nodes * passage + 12 * setting_.retry_ns_max);
@@ -87,6 +87,7 @@ void Simulator::each_writes_each() {
       thread.page = page;
       thread.access = protocol::Access::kWrite;
       thread.state = Thread::State::kTrying;
+      thread.since = now_;
       ++active_threads_;
       queue_.push(now_, Event::Kind::kThread, n, own + page);
     }

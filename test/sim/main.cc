@@ -33,6 +33,8 @@ struct Options {
   std::string json;
   std::vector<std::string> rules_off;
   bool list_rules = false;
+  bool calm = false;
+  bool no_turns = false;
 };
 
 void write(const std::string& path, const std::string& text) {
@@ -44,6 +46,18 @@ void write(const std::string& path, const std::string& text) {
   out << text;
   out.close();
   if (!out) throw std::runtime_error(fmt::format("cannot write {}: is its folder there?", path));
+}
+
+// What of a seed's setting the flags decide instead; the same as words for the replay.
+void adjust(Simulator& simulator, const Options& options) {
+  simulator.adjust([&options](Setting& setting) {
+    if (options.calm) make_calm(setting);
+    if (options.no_turns) setting.sees_turns = false;
+  });
+}
+
+std::string flags_of(const Options& options) {
+  return std::string(options.calm ? "--calm " : "") + (options.no_turns ? "--no-turns " : "");
 }
 
 // Where the story begins if it is not said: some steps before what broke, or before the end.
@@ -59,6 +73,7 @@ Story::Choice choice_of(const Options& options, const Report& report) {
 
 int run_one(const Options& options, const std::string& switched) {
   Simulator simulator;
+  adjust(simulator, options);
   const Report report = simulator.run(*options.seed, options.steps);
   if (!options.mermaid.empty() || options.trace) {
     Story story(choice_of(options, report));
@@ -99,6 +114,7 @@ Batch batch_of(const Options& options) {
 
 int run_many(const Options& options, const std::string& switched) {
   Simulator simulator;
+  adjust(simulator, options);
   const BatchReport report = run_batch(simulator, batch_of(options));
   fmt::print("{}", describe(report));
   if (report.broken) fmt::print("replay it: {}\n", replay_command(*report.broken, switched));
@@ -145,6 +161,9 @@ void add_options(CLI::App& app, Options& options) {
   auto* minutes = app.add_option("--minutes", options.minutes, "begin no seed later than that");
   app.add_option("--steps", options.steps, "of a seed before its network heals")->capture_default_str();
   app.add_option("--json", options.json, "the summary, to this file; -: to standard output");
+  app.add_flag("--calm", options.calm,
+               "nothing is lost, doubled, held up or overtaken, and the rest as shipped");
+  app.add_flag("--no-turns", options.no_turns, "nobody says that a thread had its turn: each hold lasts");
   auto* mermaid =
       app.add_option("--mermaid", options.mermaid, "a sequence diagram, to this file; -: as above");
   auto* trace = app.add_flag("--trace", options.trace, "the same as lines of text");
@@ -163,7 +182,7 @@ int run(int argc, char** argv) {
   add_options(app, options);
   add_rule_options(app, options);
   CLI11_PARSE(app, argc, argv);
-  const std::string switched = switch_rules(options);
+  const std::string switched = switch_rules(options) + flags_of(options);
   if (options.list_rules) return 0;
   return options.seed ? run_one(options, switched) : run_many(options, switched);
 }

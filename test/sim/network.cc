@@ -17,8 +17,8 @@ constexpr std::size_t kSenderAt = 12;
 constexpr std::size_t kBodyLengthAt = 14;
 constexpr std::size_t kRegionAt = 40;
 constexpr std::size_t kPageAt = 44;
-constexpr std::size_t kFragmentLengthAt = 50;
-constexpr std::size_t kFirstFieldTopAt = kHeaderBytes + 8 + 7;  // the top byte of a body's first number
+constexpr std::size_t kFragmentLengthAt = 54;
+constexpr std::size_t kFirstFieldTopAt = kHeaderBytes + 4 + 7;  // the top byte of a body's first number
 
 void flip(Frame& frame, std::size_t at, unsigned bits) { frame.bytes[at] ^= static_cast<std::byte>(bits); }
 
@@ -67,7 +67,7 @@ void Network::start(const Setting& setting, Random& random) {
   for (std::uint32_t i = kFramesMax; i-- > 0;) free_.push_back(i);
   for (Link& each : links_) {
     each = Link{};
-    each.delay_ns = setting.delay_ns / 2 + random.below(setting.delay_ns / 2 + 1);
+    each.delay_ns = setting.delay_ns / 4 + random.below(setting.delay_ns * 3 / 4 + 1);
     each.loss = static_cast<std::uint32_t>(random.below(setting.loss + 1));
     each.doubling = static_cast<std::uint32_t>(random.below(setting.doubling + 1));
   }

@@ -163,9 +163,39 @@ void Simulator::take_timeout(std::uint8_t node, std::uint32_t page) {
   count_step(Event::Kind::kTimer, node, page, 0);
   report_.counters.add(Counter::kTimeouts);
   const Before was = before(node, page);
+  if (stage(node, page) == protocol::Stage::kRequesting) note_repeated(node, page);
   effects_.clear();
   protocol::on_timeout(nodes_[node].view, ref(node, page), now(), effects_);
   if (tells(page)) tell(Line::Kind::kNote, node, node, page, "time-out" + describe_effects(effects_));
+  carry_out(node, page, {}, 0, was);
+}
+
+// A request is about to be asked again. On a calm network that must not be. With more nodes than the list of
+// granted requests has places it may: a stale request is then granted again at times, to a node that does not
+// expect it, and a waiting room may be full.
+void Simulator::note_repeated(std::uint8_t node, std::uint32_t page) {
+  if ((*nodes_[node].rounds)[slot(node, page).entry.round].attempts > 0) return;
+  report_.counters.add(Counter::kRepeatedRequests);
+  if (setting_.calm && setting_.sees_turns && setting_.nodes <= protocol::GrantedList::kCapacity)
+    fail("WAIT: on a calm network a request has to be repeated", node, page);
+}
+
+void Simulator::take_turn(std::uint8_t node, std::uint32_t page) {
+  count_step(Event::Kind::kTurn, node, page, 0);
+  report_.counters.add(Counter::kTurns);
+  Slot& at = slot(node, page);
+  const protocol::PageEntry entry = at.entry;
+  const bool waited = protocol::wants_turn(ref(node, page), now());
+  const bool held = now() < entry.hold_until || stage(node, page) == protocol::Stage::kHolding;
+  if (waited) report_.counters.add(Counter::kTurnsServed);
+  const Before was = before(node, page);
+  effects_.clear();
+  protocol::on_turn_taken(nodes_[node].view, ref(node, page), now(), effects_);
+  if (protocol::wants_turn(ref(node, page), now()) || now() < at.entry.hold_until)
+    fail("TURN: taken, and the hold goes on", node, page);
+  if (!held && !(effects_.empty() && at.entry == entry))
+    fail("TURN: something changed where nothing was held", node, page);
+  if (tells(page)) tell(Line::Kind::kNote, node, node, page, "turn taken" + describe_effects(effects_));
   carry_out(node, page, {}, 0, was);
 }
 
@@ -188,6 +218,7 @@ void Simulator::carry_out(std::uint8_t node, std::uint32_t page, const model::Ha
   Slot& at = slot(node, page);
   if (!was.owner && at.entry.owner) report_.counters.add(Counter::kHandOvers);
   if (raises_or_wakes(effects_)) wake(node, page);
+  tell_turn(node, page);
   arm_timer(node);
   digest(at.entry.version.value << 32 ^ at.entry.floor.value << 16 ^ at.entry.epoch.value);
   digest(at.value << 8 | static_cast<std::uint64_t>(at.memory.mapping) << 4 | (at.entry.owner ? 1 : 0));

@@ -30,7 +30,7 @@ void draw_cluster(Random& random, Setting& setting) {
   setting.placement = random.one_of(std::array{Placement::kCyclic, Placement::kBlock, Placement::kFirstTouch,
                                                Placement::kFirstTouch, Placement::kOneNode});
   setting.placement_node.value = static_cast<std::uint8_t>(random.below(setting.nodes));
-  setting.hold_ns = random.one_of(std::array<std::uint64_t, 5>{0, 0, 5'000, 30'000, 150'000});
+  setting.hold_ns = random.one_of(std::array<std::uint64_t, 5>{0, 5'000, 30'000, 150'000, 1'000'000});
   setting.grace_ns = random.one_of(std::array<std::uint64_t, 5>{0, 0, 5'000, 30'000, 100'000});
   setting.retry_ns = log_uniform(random, 10'000, 640'000);
   setting.retry_ns_max = setting.retry_ns << random.below(6);
@@ -100,22 +100,42 @@ Setting draw_setting(Random& random) {
     setting.pages = std::min(setting.pages, 12U);
     setting.rounds = setting.pages * 2 + 2;
   }
+  setting.sees_turns = !random.chance(kAlways / 4);
+  setting.turn_ns = log_uniform(random, 100, 6'400);
+  if (random.coin()) setting.false_turns = kAlways / 16;
+  if (random.chance(kAlways / 8)) make_calm(setting);
   return setting;
+}
+
+void make_calm(Setting& setting) {
+  setting.calm = true;
+  setting.rounds = setting.pages * 2 + 2;
+  setting.hold_ns = 1'000'000;
+  setting.sees_turns = true;
+  setting.false_turns = 0;
+  setting.grace_ns = 100'000;
+  setting.retry_ns = 20'000'000;  // longer than queueing takes: who repeats was forgotten
+  setting.retry_ns_max = 100'000'000;
+  setting.jitter_ns = 0;
+  setting.in_order = true;
+  setting.loss = setting.doubling = setting.reordering = 0;
+  setting.lateness = setting.flooding = setting.garbage = 0;
+  setting.gap_ns = {};
 }
 
 std::string describe(const Setting& s) {
   const auto percent = [](std::uint32_t share) { return 100.0 * share / kAlways; };
   std::string text = fmt::format(
       "cluster   {} nodes, {} pages ({}), {} rounds and {} threads a node\n"
-      "          hold {} us, grace {} us, retry {} to {} us\n"
+      "          hold {} us{}, grace {} us, retry {} to {} us\n"
       "workload  {}, {:.0f} % stores, {:.0f} % ahead of need, thinks up to {:.1f} us\n"
       "weather   delay {:.1f} us, jitter {:.1f} us, {}; worst link loses {:.1f} % and doubles {:.1f} %\n"
       "          overtaking {:.1f} %, late copies {:.1f} % by up to {} us, flooding {:.1f} %, garbage {:.1f} "
       "%\n",
       s.nodes, s.pages, kPlacementNames[static_cast<std::size_t>(s.placement)], s.rounds, s.threads,
-      s.hold_ns / 1000, s.grace_ns / 1000, s.retry_ns / 1000, s.retry_ns_max / 1000,
-      kMixNames[static_cast<std::size_t>(s.mix)], percent(s.store_share), percent(s.prefetch_share),
-      static_cast<double>(s.think_ns) / 1e3, static_cast<double>(s.delay_ns) / 1e3,
+      s.hold_ns / 1000, s.sees_turns ? " or a turn" : "", s.grace_ns / 1000, s.retry_ns / 1000,
+      s.retry_ns_max / 1000, kMixNames[static_cast<std::size_t>(s.mix)], percent(s.store_share),
+      percent(s.prefetch_share), static_cast<double>(s.think_ns) / 1e3, static_cast<double>(s.delay_ns) / 1e3,
       static_cast<double>(s.jitter_ns) / 1e3, s.in_order ? "in order" : "in any order", percent(s.loss),
       percent(s.doubling), percent(s.reordering), percent(s.lateness), s.late_ns / 1000, percent(s.flooding),
       percent(s.garbage));

@@ -2,6 +2,7 @@
 // Plain values; any thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -45,7 +46,7 @@ struct Setting {
   std::uint32_t threads = 1;  // of a node
   protocol::Placement placement = protocol::Placement::kCyclic;
   protocol::NodeId placement_node{};
-  std::uint64_t hold_ns = 0;
+  std::uint64_t hold_ns = 0;  // at the most: the turn taken, it ends
   std::uint64_t grace_ns = 0;
   std::uint64_t retry_ns = 0;
   std::uint64_t retry_ns_max = 0;
@@ -56,8 +57,11 @@ struct Setting {
   std::uint64_t think_ns = 0;        // between a thread's accesses, at the most
   std::uint64_t wake_ns = 0;         // from the mapping to the access, at the most
   std::uint64_t ring_ns = 0;         // from the fault to the loop, at the most
+  bool sees_turns = false;           // the data plane finds out that woken threads have run; else holds last
+  std::uint64_t turn_ns = 0;         // from that to its telling the protocol, at the most
+  std::uint32_t false_turns = 0;     // of the faults: a turn is told that nobody had
 
-  std::uint64_t delay_ns = 0;   // of a link: from half of this to this
+  std::uint64_t delay_ns = 0;   // of a link: from a quarter of this to this
   std::uint64_t jitter_ns = 0;  // on top, at the most; one frame in sixteen up to sixteen times that
   bool in_order = true;         // a link's frames do not overtake each other but for `reordering`
   std::uint32_t loss = 0;       // of the worst link
@@ -70,18 +74,27 @@ struct Setting {
   std::array<std::uint64_t, kCalamities> gap_ns{};
   std::uint64_t calamity_ns = 0;  // how long a clog, a cut or a pause lasts, at the most
 
+  // Nothing is lost, doubled, held up or overtaken: no request may have to be repeated.
+  bool calm = false;
+
   std::uint64_t gap(Calamity calamity) const { return gap_ns[static_cast<std::size_t>(calamity)]; }
   // Own requests that a node can have under way.
   std::uint32_t local_rounds() const { return rounds - (rounds + 3) / 4; }
   // What arrives stays until a woken thread has used it. Else it may be passed on before each time, for ever:
   // with a shorter hold, that it was granted is all that can be demanded.
   bool hold_suffices() const { return hold_ns > wake_ns; }
+  // How long a page stays with threads that want it.
+  std::uint64_t held_ns() const {
+    return sees_turns ? std::min(hold_ns, 2 * (wake_ns + turn_ns) + ring_ns) : hold_ns;
+  }
   // The longest that a frame is on its way in a whole network, but for late copies.
   std::uint64_t delay_ns_max() const { return delay_ns + 16 * jitter_ns; }
 };
 
 // Draws from `random` alone, which goes on to decide the run.
 Setting draw_setting(Random& random);
+// As shipped, on a good network, with rounds enough for every page.
+void make_calm(Setting& setting);
 std::string describe(const Setting& setting);
 
 }  // namespace pagewire::sim

@@ -23,6 +23,7 @@ const Report& Simulator::run(std::uint64_t seed, std::uint64_t steps, Story* sto
 void Simulator::start(std::uint64_t seed, std::uint64_t steps) {
   random_ = Random(seed);
   setting_ = draw_setting(random_);
+  if (change_) change_(setting_);
   report_ = Report{};
   report_.seed = seed;
   report_.steps_asked = steps;
@@ -118,6 +119,9 @@ void Simulator::handle(const Event& event) {
       break;
     case Event::Kind::kDeliver:
       deliver(event);
+      break;
+    case Event::Kind::kTurn:
+      if (!node.dead) take_turn(event.node, event.what);
       break;
     case Event::Kind::kTimer:
       if (!node.dead && event.what == node.timer_number) take_timer(event.node);

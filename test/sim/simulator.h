@@ -17,8 +17,10 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "protocol/core.h"
@@ -47,6 +49,7 @@ struct Report {
   std::uint64_t time_ns = 0;        // virtual
   std::uint64_t heal_ns = 0;        // the longest that the healed cluster took to answer everything ...
   std::uint64_t heal_bound_ns = 0;  // ... and how long it may take
+  std::uint64_t worst_wait_ns = 0;  // of a thread, from its fault to its access
   std::uint64_t digest = 0;         // of everything that happened
   Setting setting;
   Counters counters;
@@ -60,6 +63,8 @@ class Simulator {
     kVisible,  // only what a program could see: I1, I2 and I6. For mutants: what does a rule's loss come to?
   };
   void demand(Demand demand) { demand_ = demand; }
+  // Changes what a seed decides, before each run.
+  void adjust(std::function<void(Setting&)> change) { change_ = std::move(change); }
   // Runs the seed from its beginning. With a story, tells it what happens: that changes nothing of the run.
   const Report& run(std::uint64_t seed, std::uint64_t steps, Story* story = nullptr);
 
@@ -84,6 +89,9 @@ class Simulator {
     // The last write request that made it drop its copy, if no other was heard since.
     protocol::NodeId dropped_for = protocol::kNoNode;
     protocol::Transaction dropped_at{};
+    // The last hand-over whose hint was followed, and for which request.
+    protocol::Epoch followed{};
+    protocol::Transaction followed_for{};
   };
   struct Thread {
     enum class State : std::uint8_t { kResting, kTrying, kWaiting };
@@ -92,6 +100,7 @@ class Simulator {
     bool healing = false;  // one of the second phase: does one store and rests
     protocol::Access access = protocol::Access::kRead;
     std::uint32_t page = 0;
+    std::uint64_t since = 0;  // began to try
   };
   // What must not fall, and what the transition depends on: taken before it.
   struct Before {
@@ -128,6 +137,8 @@ class Simulator {
   void keep_in_ring(const Event& event, const Before& was);
   void take_timer(std::uint8_t node);
   void take_timeout(std::uint8_t node, std::uint32_t page);
+  void note_repeated(std::uint8_t node, std::uint32_t page);
+  void take_turn(std::uint8_t node, std::uint32_t page);
   Before before(std::uint8_t node, std::uint32_t page);
   void carry_out(std::uint8_t node, std::uint32_t page, const model::Handled& handled, std::uint64_t value,
                  const Before& was);
@@ -146,6 +157,7 @@ class Simulator {
   void thread_goes(std::uint32_t number);
   void choose_access(Thread& thread);
   void raise_fault(const Thread& thread);
+  void tell_turn(std::uint8_t node, std::uint32_t page);
   void use_page(Thread& thread, std::uint32_t number);
   void wake(std::uint8_t node, std::uint32_t page);
   void wake_one(std::uint32_t number, std::uint8_t node, std::uint32_t page);
@@ -167,6 +179,7 @@ class Simulator {
   // checks.cc: nullptr or what is broken
   const char* check_step(std::uint8_t node, std::uint32_t page, const model::Handled& handled,
                          const Before& was);
+  const char* check_followed_once(std::uint8_t node, Slot& at, const model::Handled& handled);
   const char* check_heard_once(Slot& at, const model::Handled& handled, const Before& was);
   const char* check_page(std::uint32_t page);
   const char* check_pool(std::uint8_t node);
@@ -219,6 +232,7 @@ class Simulator {
   std::uint64_t now_ = 0;
   protocol::Effects effects_;
   Demand demand_ = Demand::kAll;
+  std::function<void(Setting&)> change_;
   Report report_;
   Story* story_ = nullptr;
 };

@@ -39,7 +39,8 @@ std::string describe(const Message& message) {
       text += fmt::format(" v{}", message.version.value);
       break;
     case MessageType::kNotOwner:
-      text += fmt::format(" t{} hint {}", message.transaction.value, message.hint.value);
+      text +=
+          fmt::format(" t{} hint {} e{}", message.transaction.value, message.hint.value, message.epoch.value);
       break;
   }
   return message.has_bytes ? text + " with bytes" : text;
