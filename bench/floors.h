@@ -1,38 +1,48 @@
 // What a remote fault cannot be faster than, measured with nothing of the coherence protocol in the way: a
-// fault of this process's own memory, a frame to the other process and back, a cache line to the other core
-// and back.
+// fault of this process's own memory, a page that is copied and mapped, a cache line to the other core and
+// back. The floors that need a wire are in wire_floors.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "bench/samples.h"
-#include "dataplane/port.h"
 #include "fault/fault_thread.h"
+#include "fault/inline_faults.h"
 #include "fault/region_memory.h"
 
 namespace pagewire::bench {
 
-// A cache line's round trip between two of this process's cores: two pinned threads hand a counter to each
-// other. The median of the means of short batches, in ns; absent if the process has one core only. Takes some
-// 50 ms.
-std::optional<std::uint64_t> measure_line_round_trip_ns();
+// A cache line's round trip between two of `cores`: two pinned threads hand a counter to each other. The
+// median of the means of short batches, in ns; absent if there is one core only. Some 2 ms.
+std::optional<std::uint64_t> measure_line_round_trip_ns(std::span<const std::size_t> cores);
+
+// Away from where nodes map their regions; each floor has its own range.
+inline constexpr std::uintptr_t kThreadFloorBase = 0x1000'0000'0000;
+inline constexpr std::uintptr_t kPinnedFloorBase = 0x1100'0000'0000;
+inline constexpr std::uintptr_t kInlineFloorBase = 0x1200'0000'0000;
+inline constexpr std::uintptr_t kRemoteFloorBase = 0x1300'0000'0000;
+inline constexpr std::uintptr_t kScanFloorBase = 0x1400'0000'0000;
+
+// Touches `count` pages from `first` on, one after the other, none mapped before, and adds all but the first
+// `warm_up` times.
+void touch_pages(fault::RegionMemory& memory, std::size_t first, std::size_t count, std::size_t warm_up,
+                 Samples& samples);
 
 // A page of local memory that is not mapped: its thread faults, the kernel wakes a fault thread that sleeps
-// in poll(2), that one maps the page with UFFDIO_CONTINUE, the kernel wakes the first. The classes are those
-// of a region.
-class LocalFaults final : private fault::FaultSink {
+// in poll(2), that one maps the page with UFFDIO_CONTINUE, the kernel wakes the first. The fault thread runs
+// wherever the thread may that constructs this. The classes are those of a region.
+class LocalThreadFaults final : private fault::FaultSink {
  public:
-  // Throws SetupError.
-  explicit LocalFaults(std::size_t page_count);
-  ~LocalFaults() override;
-  LocalFaults(const LocalFaults&) = delete;
-  LocalFaults& operator=(const LocalFaults&) = delete;
+  LocalThreadFaults(std::uintptr_t base, std::size_t page_count);  // throws SetupError
+  ~LocalThreadFaults() override;
+  LocalThreadFaults(const LocalThreadFaults&) = delete;
+  LocalThreadFaults& operator=(const LocalThreadFaults&) = delete;
 
-  // Loads from each page once, at most `page_count` of them, all unmapped before.
-  void measure(std::size_t page_count, Samples& samples);
+  fault::RegionMemory& memory() { return memory_; }
 
  private:
   void on_faults(std::span<const fault::Fault> faults) override;
@@ -41,15 +51,32 @@ class LocalFaults final : private fault::FaultSink {
   fault::FaultThread fault_thread_;
 };
 
-// Round trips of a frame on queue 0 of a port that nobody else uses, one at a time: alloc, send, flush, poll,
-// free. Each side is pinned to a core of its own, and polls without sleeping (and yields once it has polled
-// in vain for long). A sample is from one answer to the next. Throws Error if no frame comes for ten seconds.
-void ping(dataplane::Port& port, std::uint16_t frame_bytes, std::size_t count, Samples& samples);
-// The other side: sends `count` frames back as they come.
-void echo(dataplane::Port& port, std::size_t count);
+// The same with inline delivery: the handler of the faulting thread maps the page.
+class LocalInlineFaults final : private fault::InlineSink {
+ public:
+  explicit LocalInlineFaults(std::size_t page_count);  // throws SetupError
 
-// The shortest frame of an Ethernet, and the one that brings ownership of a page together with its bytes.
-inline constexpr std::uint16_t kSmallFrameBytes = 64;
-std::uint16_t page_frame_bytes();
+  fault::RegionMemory& memory() { return memory_; }
+
+ private:
+  bool on_inline_fault(const fault::Fault& fault, const sigset_t& interrupted) noexcept override;
+
+  fault::RegionMemory memory_;
+  fault::InlineFaults faults_;
+};
+
+// What a scan cannot be faster than if each byte is copied once from another process's memory: pages copied
+// into the service view, mapped many in one call, and summed. No fault, no frame.
+class LocalScan {
+ public:
+  LocalScan();  // throws SetupError
+  // Adds the time of a page, on the average of each batch.
+  void measure(Samples& samples);
+
+ private:
+  fault::RegionMemory memory_;
+  std::vector<std::uint64_t> source_;
+  std::size_t next_ = 0;  // page
+};
 
 }  // namespace pagewire::bench

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <ctime>
+#include <span>
 #include <vector>
 
 namespace pagewire::bench {
@@ -26,9 +27,11 @@ struct Quantiles {
 
 class Samples {
  public:
-  explicit Samples(std::size_t expected_count) { ns_.reserve(expected_count); }
+  explicit Samples(std::size_t expected_count = 0) { ns_.reserve(expected_count); }
   // Does not allocate as long as there are no more than were expected.
   void add(std::uint64_t ns) { ns_.push_back(ns); }
+  void add(std::span<const std::uint64_t> ns) { ns_.insert(ns_.end(), ns.begin(), ns.end()); }
+  const std::vector<std::uint64_t>& values() const { return ns_; }
 
   // Nearest rank; all zero without samples.
   Quantiles quantiles() const {
