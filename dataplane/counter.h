@@ -1,4 +1,5 @@
-// A counter that one thread writes and any thread reads, without a lock or a locked instruction.
+// A counter that one thread writes and any thread reads, without a lock or a locked instruction; or that many
+// write, with one.
 #pragma once
 
 #include <atomic>
@@ -10,6 +11,13 @@ class Counter {
  public:
   void add(std::uint64_t more = 1) {
     value_.store(value_.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+  }
+  // Instead of add(), on a counter that several threads write.
+  void add_shared(std::uint64_t more = 1) { value_.fetch_add(more, std::memory_order_relaxed); }
+  void raise_shared(std::uint64_t least) {
+    std::uint64_t value = get();
+    while (value < least && !value_.compare_exchange_weak(value, least, std::memory_order_relaxed)) {
+    }
   }
   void sub(std::uint64_t less) {
     value_.store(value_.load(std::memory_order_relaxed) - less, std::memory_order_relaxed);

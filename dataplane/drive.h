@@ -27,6 +27,9 @@ class Drive {
     // Kept as wanted even when it was free: others may wait, too.
     while (word_.exchange(kWanted, std::memory_order_acquire) != kFree) futex_wait(word_, kWanted);
   }
+  // Who has it: somebody sleeps in take().
+  bool wanted() const { return word_.load(std::memory_order_relaxed) == kWanted; }
+  bool is_free() const { return word_.load(std::memory_order_relaxed) == kFree; }
   void release() {
     if (word_.exchange(kFree, std::memory_order_release) == kWanted) futex_wake(word_, 1);
   }

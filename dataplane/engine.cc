@@ -6,6 +6,7 @@
 #include <chrono>
 #include <utility>
 
+#include "dataplane/thread_id.h"
 #include "fault/setup_error.h"
 
 namespace pagewire::dataplane {
@@ -47,12 +48,14 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<Port> port)
   settings.silence_ns = options.silence_ns;
   control_ = std::make_unique<ControlPlane>(settings, membership, [this] { shared_.loops.front()->wake(); });
   shared_.control = control_.get();
+  shared_.scan_ahead = options.scan_ahead;
 
   for (std::size_t i = 0; i < options.loop_cores.size(); ++i) {
     LoopOptions loop;
     loop.index = static_cast<std::uint32_t>(i);
     loop.core = options.loop_cores[i];
     loop.kind = options.loop_kind;
+    loop.real_time = options.real_time;
     loop.round_count = options.round_count;
     shared_.loops.push_back(std::make_unique<Loop>(shared_, *port_, loop));
   }
@@ -108,7 +111,9 @@ bool Engine::turn() {
 bool Engine::on_inline_fault(const fault::Fault& fault, const sigset_t& interrupted) noexcept {
   RegionState* const region = shared_.regions[fault.region].load(std::memory_order_acquire);
   const auto loop_count = static_cast<std::uint32_t>(shared_.loops.size());
-  return shared_.loops[loop_of(fault.page, loop_count)]->wait_inline(*region, fault, interrupted);
+  fault::Fault of_thread = fault;
+  of_thread.thread_id = this_thread_id();
+  return shared_.loops[loop_of(fault.page, loop_count)]->wait_inline(*region, of_thread, interrupted);
 }
 
 void Engine::leave(std::uint64_t timeout_ns) {

@@ -35,6 +35,8 @@ struct EngineOptions {
   std::uint64_t hold_ns = 0;
   std::size_t round_count = 512;
   LoopKind loop_kind = LoopKind::kShared;
+  bool real_time = true;
+  bool scan_ahead = true;  // ask ahead of scans
 };
 
 class Engine final : public fault::FaultSink, public fault::InlineSink {
@@ -56,6 +58,11 @@ class Engine final : public fault::FaultSink, public fault::InlineSink {
   // Asks for pages ahead; any thread.
   void prefetch(const RegionState& region, std::uint32_t first_page, std::uint32_t page_count,
                 protocol::Access access);
+
+  // Keeps pages here until end_hold() with the same range, or until the time is up. False if they could not
+  // be had before: then none is held. A thread of the service.
+  bool hold(const Loop::PageRange& range, std::uint64_t until_ns);
+  void end_hold(const Loop::PageRange& range);
 
   // Says goodbye and waits until nobody needs an answer or a repetition of us, or until the time is up.
   void leave(std::uint64_t timeout_ns);

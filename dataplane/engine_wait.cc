@@ -138,4 +138,19 @@ bool Engine::wait_until(ControlPlane::Clock::time_point deadline,
   return false;
 }
 
+bool Engine::hold(const Loop::PageRange& range, std::uint64_t until_ns) {
+  const SignalsBlocked blocked;
+  for (std::size_t i = 0; i < shared_.loops.size(); ++i) {
+    if (shared_.loops[i]->hold_pages(range, until_ns)) continue;
+    while (i-- > 0) shared_.loops[i]->end_hold(range);
+    return false;
+  }
+  return true;
+}
+
+void Engine::end_hold(const Loop::PageRange& range) {
+  const SignalsBlocked blocked;
+  for (const auto& loop : shared_.loops) loop->end_hold(range);
+}
+
 }  // namespace pagewire::dataplane

@@ -1,6 +1,6 @@
-// Latencies in buckets of at most 3 % width, after Gil Tene's HdrHistogram. One thread records, any thread
-// reads; the sum over several is taken by adding snapshots. (Debian ships no C or C++ package of the
-// original.)
+// Latencies in buckets of at most 3 % width, after Gil Tene's HdrHistogram. One thread records (or several,
+// by record_shared()), any thread reads; the sum over several is taken by adding snapshots. (Debian ships no
+// C or C++ package of the original.)
 #pragma once
 
 #include <algorithm>
@@ -25,6 +25,11 @@ class Histogram {
   void record(std::uint64_t ns) {
     buckets_[bucket_of(ns)].add();
     if (ns > max_.get()) max_.add(ns - max_.get());
+  }
+  // Instead of record(), in a histogram that several threads write.
+  void record_shared(std::uint64_t ns) {
+    buckets_[bucket_of(ns)].add_shared();
+    max_.raise_shared(ns);
   }
 
   static constexpr std::size_t bucket_of(std::uint64_t ns) {

@@ -13,7 +13,7 @@
 
 #include "dataplane/eal.h"
 #include "dataplane/futex.h"
-#include "fault/short_slice.h"
+#include "fault/scheduling.h"
 
 namespace pagewire::dataplane {
 
@@ -42,6 +42,7 @@ Loop::Loop(LoopShared& shared, Port& port, const LoopOptions& options)
       deadline_storage_(options.round_count),
       rounds_(round_storage_, deadline_storage_),
       waiting_(options.round_count),
+      phases_(options.round_count),
       reassembly_(options.reassembly_count),
       patience_(patience_of(options.kind)) {
   for (std::uint32_t i = 0; i < port.queue_count(); ++i) {
@@ -67,13 +68,16 @@ Loop::~Loop() {
 void Loop::run() {
   const LoopThreadRegistration registration;
   core_id_ = registration.core_id();
-  fault::ask_for_short_slices();
+  // By itself it never spins, so it may go before everybody.
+  const bool real_time = options_.kind == LoopKind::kSelf && options_.real_time && fault::ask_for_real_time();
+  if (!real_time) fault::ask_for_short_slices();
   while (!stop_.load(std::memory_order_relaxed)) {
     if (turn()) {
       idle_since_ns_ = 0;
     } else {
       idle();
     }
+    if (drive_.wanted()) give_way();
   }
   drive_.release();
 }
@@ -81,10 +85,14 @@ void Loop::run() {
 bool Loop::turn() {
   const LoopIdentity identity(core_id_);
   now_ns_ = now_ns();
+  phases_.begin(now_ns_);
   bool worked = receive();
   worked |= faults();
   worked |= timers();
   worked |= control();
+  worked |= watched_count_ > 0 && end_turns();
+  map_arrived();
+  phases_.flushes();
   port_.flush(static_cast<std::uint16_t>(options_.index));
   return worked;
 }
@@ -135,13 +143,15 @@ bool Loop::push_prefetch(const Prefetch& prefetch) {
 std::size_t Loop::memory_bytes() const {
   return sizeof(*this) +
          round_storage_.size() * (sizeof(protocol::Round) + sizeof(protocol::Time) + sizeof(Waiting)) +
-         reassembly_.memory_bytes() + inbox_.size() * kInboxRing * sizeof(void*);
+         reassembly_.memory_bytes() + phases_.memory_bytes() + inbox_.size() * kInboxRing * sizeof(void*);
 }
 
 bool Loop::receive() {
   std::array<rte_mbuf*, kBurst> frames;
   const std::uint16_t count = port_.receive(static_cast<std::uint16_t>(options_.index), frames);
+  withdraw_runs(std::span(frames).first(count));
   for (std::uint16_t i = 0; i < count; ++i) on_frame(frames[i]);
+  restore_runs();
   bool worked = count > 0;
   for (auto& inbox : inbox_) {
     while (rte_mbuf** frame = inbox->peek()) {
@@ -155,8 +165,9 @@ bool Loop::receive() {
 }
 
 bool Loop::faults() {
-  const bool worked =
-      !board_.empty() && board_.take([this](const fault::Fault& fault) { return on_fault(fault); });
+  const bool posted = !board_.empty();
+  if (posted) phases_.board_taken();
+  const bool worked = posted && board_.take([this](const fault::Fault& fault) { return on_fault(fault); });
   return prefetch_some() || worked;
 }
 
@@ -201,6 +212,14 @@ void Loop::idle() {
   if (after_ns - now_ns_ > options_.crowded_ns) crowded_until_ns_ = after_ns + kCrowdedForNs;
 }
 
+// To a thread that sleeps until it has the drive.
+void Loop::give_way() {
+  drive_.release();
+  const std::uint64_t until_ns = now_ns() + kGiveWayNs;
+  while (drive_.is_free() && now_ns() < until_ns) sched_yield();
+  drive_.take();
+}
+
 // Lets others have the processor, and the drive. False if one of them has it now.
 bool Loop::yield_drive() {
   drive_.release();
@@ -230,7 +249,17 @@ void Loop::sleep() {
   std::uint64_t until_ns = 0;
   if (!leave_to_sleep(until_ns)) return;
   poll_fds(until_ns);
+  follow_service();
   come_back();
+}
+
+// Where the service's threads fault is the best place to serve others: what is withdrawn there interrupts no
+// other core.
+void Loop::follow_service() {
+  const int core = service_core_.load(std::memory_order_relaxed);
+  if (options_.kind != LoopKind::kSelf || options_.core >= 0 || core < 0 || core == own_core_) return;
+  own_core_ = core;
+  fault::stay_on_core(core);
 }
 
 void Loop::poll_fds(std::uint64_t until_ns) {
@@ -257,10 +286,11 @@ void Loop::disarm() {
 // True if it is right to go. Called after arming: whoever brings work later rings.
 bool Loop::nothing_waits() {
   const LoopIdentity identity(core_id_);
+  phases_.looks_again(waiting_count_ > 0);
   if (receive() || rounds_.next_deadline() <= protocol::Time{now_ns_}) return false;
   if (!board_.empty() && rounds_.has_room_for_local()) return false;
-  const bool prefetch_waits = prefetching_.page_count > 0 || !prefetches_.empty();
-  if (prefetch_waits && rounds_.has_room_for_local()) return false;
+  const bool wishes_wait = wish_count_ > 0 || !prefetches_.empty();
+  if (wishes_wait && has_room_ahead()) return false;
   return options_.index != 0 || !shared_.control->is_due(now_ns_);
 }
 
@@ -268,6 +298,7 @@ bool Loop::nothing_waits() {
 std::uint64_t Loop::wake_time_ns() {
   std::uint64_t until = rounds_.next_deadline().ns;
   if (options_.index == 0) until = std::min(until, shared_.control->due_ns());
+  if (watched_count_ > 0) until = std::min(until, now_ns_ + kTurnLookNs);
   if (port_.nap_ns_max() > 0) until = std::min(until, now_ns_ + port_.nap_ns_max());
   return until;
 }
@@ -275,8 +306,18 @@ std::uint64_t Loop::wake_time_ns() {
 bool Loop::begin() {
   if (stopping() || !drive_.try_take()) return false;
   disarm();
+  service_core_.store(sched_getcpu(), std::memory_order_relaxed);
   counters_.driven_by_waiting.add();
   return true;
+}
+
+bool Loop::begin_for_sure() {
+  if (stopping()) return false;
+  drive_.take();
+  disarm();
+  if (!stopping()) return true;
+  drive_.release();
+  return false;
 }
 
 bool Loop::leave() {
@@ -308,6 +349,7 @@ bool Loop::leave_to_sleep(std::uint64_t& until_ns) {
   return true;
 }
 
+// The loop's own thread, or one that sleeps in its place.
 void Loop::come_back() {
   drive_.take();
   disarm();

@@ -24,6 +24,7 @@
 #include "dataplane/doorbell.h"
 #include "dataplane/drive.h"
 #include "dataplane/membership.h"
+#include "dataplane/phases.h"
 #include "dataplane/port.h"
 #include "dataplane/reassembly.h"
 #include "dataplane/region_state.h"
@@ -44,6 +45,7 @@ struct LoopShared {
   protocol::View view;
   std::array<std::atomic<RegionState*>, protocol::kRegionsMax> regions{};
   ControlPlane* control = nullptr;
+  bool scan_ahead = true;  // ask ahead of scans
   std::vector<std::unique_ptr<Loop>> loops;
 };
 
@@ -59,8 +61,9 @@ struct LoopOptions {
   std::uint32_t index = 0;
   int core = -1;  // -1: floats
   LoopKind kind = LoopKind::kShared;
-  std::size_t round_count = 512;                             // pages under way at once
-  std::size_t reassembly_count = 64;                         // pages gathered at once
+  bool real_time = true;  // kSelf: the loop's thread goes before others, if the process may ask for that
+  std::size_t round_count = 512;                            // pages under way at once
+  std::size_t reassembly_count = 64;                        // pages gathered at once
   Patience waiting{.spin_ns = 5'000, .yield_ns = 150'000};  // of a thread that waits for a page
   std::uint64_t crowded_ns = 1'000'000;  // a yield that takes longer: others want this core, so sleep at once
 };
@@ -102,6 +105,7 @@ class Loop {
   // begin() takes the drive if it is to be had, turn() does what there is and says whether there was
   // anything, leave() gives the drive back; false if work had come meanwhile, then it still has it.
   bool begin();
+  bool begin_for_sure();  // sleeps until it has the drive; false if the loop ends
   bool turn();
   bool leave();
   void
@@ -110,6 +114,16 @@ class Loop {
   // has it, that one will leave it properly.
   void release() { drive_.release(); }
   bool try_again() { return drive_.try_take(); }
+  // Keeps pages here, those of them that are this loop's: all there and held at once, at the latest until
+  // then. False if that could not be had in time: then none is held.
+  struct PageRange {
+    RegionState* region = nullptr;
+    std::uint32_t first_page = 0;
+    std::uint32_t page_count = 0;
+    protocol::Access access = protocol::Access::kRead;
+  };
+  bool hold_pages(const PageRange& range, std::uint64_t until_ns);
+  void end_hold(const PageRange& range);
   // Between two drives such a thread may sleep in place of the loop's own thread, which rests meanwhile.
   // False if another does already.
   bool take_over_sleep();  // by its thread id
@@ -126,6 +140,8 @@ class Loop {
     std::uint32_t first_page = 0;
     std::uint32_t page_count = 0;
     protocol::Access access = protocol::Access::kRead;
+    std::int32_t stride = 1;
+    bool by_scan = false;  // not the service's own wish
   };
   // A wish: false if too many wait already.
   bool push_prefetch(const Prefetch& prefetch);
@@ -137,13 +153,19 @@ class Loop {
  private:
   static constexpr std::size_t kBurst = 32;
   static constexpr std::size_t kInboxRing = 256;
-  static constexpr std::size_t kWakeFdsMax = 8;  // a port has one a queue
+  static constexpr std::size_t kWishes = 8;
+  static constexpr std::uint32_t kAheadMax = 128;       // pages asked for ahead of need and not here yet
+  static constexpr std::uint32_t kMapRunMax = 32;       // pages mapped at the first touch of one of them
+  static constexpr std::uint64_t kGiveWayNs = 100'000;  // for who waits for the drive to wake up
+  static constexpr std::uint64_t kTurnLookNs = 5'000;   // between two looks whether a turn is over
+  static constexpr std::size_t kWakeFdsMax = 8;         // a port has one a queue
   static constexpr std::uint64_t kCrowdedForNs = 5'000'000;
 
   // What is known of a round beside the protocol's own state.
   struct Waiting {
     std::uint64_t since_ns = 0;  // 0: nobody
     FaultKind kind = FaultKind::kReadMiss;
+    std::uint32_t thread_id = 0;  // of the first who waits, if it is known
     bool handing_over = false;
   };
   struct PageAt {
@@ -167,9 +189,11 @@ class Loop {
   bool timers();
   bool control();
   void idle();
+  void give_way();
   bool yield_drive();
   void sleep();
   void sleep_beside_driver();
+  void follow_service();
   void poll_fds(std::uint64_t until_ns);
   void arm();
   void disarm();
@@ -178,7 +202,7 @@ class Loop {
 
   // threads that wait: loop_wait.cc
   template <typename Served>
-  bool drive_until(const Served& served);
+  bool drive_until(const Served& served, InlineEnd& end);
   void sleep_until_granted(std::uint32_t page, const sigset_t& interrupted, const auto& served);
   void wake_sleepers(std::uint32_t page);
 
@@ -191,13 +215,48 @@ class Loop {
 
   // pages: loop_pages.cc
   bool on_fault(const fault::Fault& fault);
+
+  // ahead of need, and several at once: loop_ahead.cc
+  struct Run {  // of pages
+    RegionState* region = nullptr;
+    std::uint32_t first = 0;
+    std::uint32_t count = 0;
+    bool zap = false;  // a withdrawal: else protect
+  };
   bool prefetch_some();
+  bool has_room_ahead() const;
+  bool is_ours(std::uint32_t page) const;
+  void grant_wish(Prefetch& wish, std::size_t& budget);
+  bool ask_ahead(PageAt at, const Prefetch& wish);
+  void look_ahead(PageAt at);
+  bool came_ahead(PageAt at, std::uint16_t round_before);
+  void came_in_vain(PageAt at);
+  void has_arrived(PageAt at);
+  void map_arrived();
+  std::uint32_t map_around(PageAt at, std::uint32_t count_max);
+  void withdraw_runs(std::span<rte_mbuf* const> frames);
+  Run withdrawal_of(const rte_mbuf* frame) const;
+  void withdraw(const Run& run);
+  void restore_runs();
+
+  // the turn of threads that waited: loop_turns.cc
+  struct Turn {
+    PageAt at;
+    std::uint32_t thread_id = 0;
+    std::uint64_t looked_ns = 0;  // its processor time when it was first looked at
+  };
+  bool hold_page(PageAt at, protocol::Access access, std::uint64_t until_ns);
+  void remember_thread(PageAt at, std::uint32_t thread_id);
+  void watch_turn(PageAt at);
+  bool end_turns();
+
   void on_message(PageAt at, const protocol::Message& message, const std::byte* bytes);
   void on_round_expired(std::uint16_t round);
   void carry_out(PageAt at, std::uint16_t round_before, const std::byte* bytes);
-  void carry_out_one(PageAt at, const protocol::Effect& effect, const std::byte* bytes);
+  bool carry_out_one(PageAt at, const protocol::Effect& effect, std::uint16_t round_before,
+                     const std::byte* bytes);
   [[noreturn]] static void broken_invariant(PageAt at, const char* what);
-  void resumed(PageAt at, std::uint16_t round_before);
+  void resumed(PageAt at, std::uint16_t round_before, std::uint64_t mapped_ns);
   void count_hand_over(std::uint16_t round);
   protocol::PageRef ref(PageAt at);
 
@@ -205,7 +264,7 @@ class Loop {
   void send_message(PageAt at, protocol::NodeSet to, const protocol::Message& message);
   void send_control(const protocol::ControlFrames& frames);
   std::size_t send_frame(protocol::NodeSet to, protocol::Header header, std::span<const std::byte> body,
-                         std::span<const std::byte> fragment);
+                         std::span<const std::byte> fragment, std::uint64_t asked_ns = 0);
 
   LoopShared& shared_;
   Port& port_;
@@ -217,7 +276,9 @@ class Loop {
   std::vector<protocol::Time> deadline_storage_;
   protocol::Rounds rounds_;
   std::vector<Waiting> waiting_;  // by round
+  FaultPhases phases_;
   std::uint32_t waiting_count_ = 0;
+  bool serving_thread_ = false;  // what is carried out now is for a thread that waits
   protocol::Effects effects_;
   protocol::ControlFrames control_frames_;
   Reassembly reassembly_;
@@ -225,7 +286,15 @@ class Loop {
   std::array<WaitWord, kWaitWords> wait_words_;
   std::vector<std::unique_ptr<fault::SpscRing<rte_mbuf*>>> inbox_;  // by loop that moved the frame here
   Board<Prefetch> prefetches_;
-  Prefetch prefetching_;
+  std::array<Prefetch, kWishes> wishes_;  // being worked on, the first first
+  std::size_t wish_count_ = 0;
+  std::uint32_t ahead_in_flight_ = 0;
+  Run arrived_;
+  std::array<Turn, 64> granted_to_;  // by the page's index
+  std::array<Turn, 16> watched_;     // pages that others wait for
+  std::size_t watched_count_ = 0;
+  std::array<Run, kBurst / 2> early_runs_;  // of this burst
+  std::size_t early_run_count_ = 0;
   std::uint64_t packet_number_ = 0;
   std::uint64_t now_ns_ = 0;
   std::uint64_t idle_since_ns_ = 0;
@@ -234,6 +303,8 @@ class Loop {
   Drive drive_;
   Patience patience_;  // of the loop's own thread
   std::uint32_t core_id_ = 0;
+  std::atomic<int> service_core_{-1};  // where a thread last drove in place of ours
+  int own_core_ = -1;
   // When the loop's thread, or who sleeps in its place, looks at the loop by itself: 0: it is awake.
   std::atomic<std::uint64_t> back_by_ns_{0};
   std::atomic<std::uint32_t> sleeper_{0};  // the thread that sleeps in place of the loop's; 0: none

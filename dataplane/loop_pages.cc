@@ -1,4 +1,5 @@
 // Faults, messages and time-outs of pages: call the protocol, carry its effects out in order. Loop thread.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -35,47 +36,23 @@ bool Loop::on_fault(const fault::Fault& fault) {
   if (!served_at_once && entry.round != protocol::kNoRound && waiting_[entry.round].since_ns == 0) {
     const FaultKind miss = fault.write ? FaultKind::kWriteMiss : FaultKind::kReadMiss;
     waiting_[entry.round].since_ns = fault.time_ns;
+    waiting_[entry.round].thread_id = fault.thread_id;
     waiting_[entry.round].kind = held == protocol::Permission::kRead ? FaultKind::kUpgrade : miss;
+    phases_.opened(entry.round, waiting_[entry.round].kind, fault.time_ns);
     counters.waiting.add();
     ++waiting_count_;
   }
+  const bool was_unmapped = region->pages[fault.page].unmapped;
+  serving_thread_ = true;
   carry_out(at, round_before, nullptr);
-  if (served_at_once && !protocol::allows(held, access) && round_before == protocol::kNoRound) {
+  serving_thread_ = false;
+  const bool granted_now = !protocol::allows(held, access) && round_before == protocol::kNoRound;
+  if (served_at_once && (granted_now || was_unmapped)) {
     counters.latency[static_cast<std::size_t>(FaultKind::kLocal)].record(now_ns() - fault.time_ns);
   }
+  if (served_at_once) remember_thread(at, fault.thread_id);
+  if (!fault.write && shared_.scan_ahead) look_ahead(at);
   return true;
-}
-
-// Works on what was asked for ahead, as long as there are rounds. True if it did something.
-bool Loop::prefetch_some() {
-  if (prefetching_.page_count == 0) {
-    if (prefetches_.empty()) return false;
-    bool one = true;  // a time
-    prefetches_.take(
-        [&](const Prefetch& next) { return std::exchange(one, false) && (prefetching_ = next, true); });
-  }
-  RegionState* region = shared_.regions[prefetching_.region].load(std::memory_order_acquire);
-  bool worked = false;
-  for (std::size_t i = 0; i < kBurst && prefetching_.page_count > 0; ++i) {
-    const std::uint32_t page = prefetching_.first_page;
-    if (region != nullptr &&
-        loop_of(page, static_cast<std::uint32_t>(shared_.loops.size())) == options_.index) {
-      const PageAt at{.region = region, .index = page};
-      const protocol::PageEntry& entry = region->pages[page].entry();
-      if (!protocol::allows(entry.permission, prefetching_.access)) {
-        const std::uint16_t round_before = entry.round;
-        effects_.clear();
-        const auto outcome =
-            protocol::on_fault(shared_.view, ref(at), prefetching_.access, protocol::Time{now_ns_}, effects_);
-        if (outcome == protocol::Outcome::kBusy) return worked;
-        carry_out(at, round_before, nullptr);
-      }
-    }
-    ++prefetching_.first_page;
-    --prefetching_.page_count;
-    worked = true;
-  }
-  return worked;
 }
 
 void Loop::on_message(PageAt at, const protocol::Message& message, const std::byte* bytes) {
@@ -83,6 +60,7 @@ void Loop::on_message(PageAt at, const protocol::Message& message, const std::by
   effects_.clear();
   protocol::on_message(shared_.view, ref(at), message, protocol::Time{now_ns_}, effects_);
   carry_out(at, round_before, bytes);
+  watch_turn(at);
 }
 
 void Loop::on_round_expired(std::uint16_t round) {
@@ -112,12 +90,13 @@ void Loop::broken_invariant(PageAt at, const char* what) {
 
 void Loop::carry_out(PageAt at, std::uint16_t round_before, const std::byte* bytes) {
   bool mapped = false;
+  std::uint64_t mapped_ns = 0;
   for (const Effect& effect : effects_.all()) {
-    carry_out_one(at, effect, bytes);
-    mapped |= effect.kind == Effect::Kind::kMapRead || effect.kind == Effect::Kind::kMapWrite ||
-              effect.kind == Effect::Kind::kUnprotect;
+    if (!carry_out_one(at, effect, round_before, bytes)) continue;
+    mapped = true;
+    mapped_ns = phases_.stamp_ns();
   }
-  if (mapped) resumed(at, round_before);
+  if (mapped) resumed(at, round_before, mapped_ns);
   PageSlot& slot = at.region->pages[at.index];
   count_hand_over(round_before);
   count_hand_over(slot.entry().round);
@@ -139,38 +118,70 @@ void Loop::count_hand_over(std::uint16_t round) {
   }
 }
 
-void Loop::carry_out_one(PageAt at, const Effect& effect, const std::byte* bytes) {
+// True if threads may go on now that could not before.
+bool Loop::carry_out_one(PageAt at, const Effect& effect, std::uint16_t round_before,
+                         const std::byte* bytes) {
   fault::RegionMemory& memory = at.region->memory;
+  PageSlot& slot = at.region->pages[at.index];
   switch (effect.kind) {
     case Effect::Kind::kInstall:
       if (bytes == nullptr) broken_invariant(at, "bytes to install, but none came");
       std::memcpy(memory.service_view() + std::size_t{at.index} * protocol::kPageBytes, bytes,
                   protocol::kPageBytes);
-      return;
+      return false;
     case Effect::Kind::kMapRead:
-      return memory.map_read(at.index);
     case Effect::Kind::kMapWrite:
-      return memory.map_write(at.index);
-    case Effect::Kind::kUnprotect:
-      return memory.unprotect(at.index);
+      slot.unmapped = came_ahead(at, round_before);
+      if (slot.unmapped) return false;
+      if (effect.kind == Effect::Kind::kMapRead) {
+        memory.map_read(at.index);
+      } else {
+        memory.map_write(at.index);
+      }
+      return true;
+    case Effect::Kind::kUnprotect: {
+      const bool nobody_waits = came_ahead(at, round_before);
+      if (slot.unmapped && nobody_waits) return false;
+      if (std::exchange(slot.unmapped, false)) {
+        memory.map_write(at.index);
+      } else {
+        memory.unprotect(at.index);
+      }
+      slot.asked = Asked::kNo;
+      return true;
+    }
     case Effect::Kind::kProtect:
-      return memory.protect(at.index);
+      if (!std::exchange(slot.protected_early, false) && !slot.unmapped) memory.protect(at.index);
+      return false;
     case Effect::Kind::kZap:
-      return memory.zap(at.index);
+      came_in_vain(at);
+      slot.protected_early = false;
+      if (!std::exchange(slot.unmapped, false)) memory.zap(at.index);
+      return false;
     case Effect::Kind::kWake:
-      return memory.wake(at.index);
+      if (slot.unmapped) {
+        map_around(at, kMapRunMax);
+      } else {
+        memory.wake(at.index);
+      }
+      return false;
     case Effect::Kind::kSend:
-      return send_message(at, effect.to, effect.message);
+      send_message(at, effect.to, effect.message);
+      return false;
   }
+  return false;
 }
 
 // The page was mapped: those who waited for it go on.
-void Loop::resumed(PageAt at, std::uint16_t round_before) {
+void Loop::resumed(PageAt at, std::uint16_t round_before, std::uint64_t mapped_ns) {
   if (round_before == protocol::kNoRound) return;
   Waiting& waiting = waiting_[round_before];
   if (waiting.since_ns == 0) return;
   RegionCounters& counters = at.region->counters[options_.index];
-  counters.latency[static_cast<std::size_t>(waiting.kind)].record(now_ns() - waiting.since_ns);
+  mapped_ns = std::max(mapped_ns, waiting.since_ns);
+  counters.latency[static_cast<std::size_t>(waiting.kind)].record(mapped_ns - waiting.since_ns);
+  phases_.mapped(round_before, mapped_ns, at.region->phases[options_.index], at.region->memory.delivery());
+  remember_thread(at, waiting.thread_id);
   counters.waiting.sub(1);
   --waiting_count_;
   waiting.since_ns = 0;

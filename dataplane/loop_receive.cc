@@ -94,7 +94,11 @@ Drop Loop::admit_page(const protocol::Parsed& parsed, rte_mbuf* frame, bool& mov
                                   // again)
     }
   }
+  phases_.answered(region->pages[at.index].entry().round, message.type, header.service_ns);
+  phases_.question(message.from);
+  const std::uint64_t deferred_before = rounds_.events(protocol::Event::kDeferred);
   on_message(at, message, bytes);
+  phases_.question_ends(message, header.page, rounds_.events(protocol::Event::kDeferred) != deferred_before);
   return Drop::kNone;
 }
 

@@ -16,8 +16,10 @@ void Loop::send_message(PageAt at, protocol::NodeSet to, const protocol::Message
   header.page = protocol::PageId{at.region->id, at.index};
   RegionCounters& counters = at.region->counters[options_.index];
   counters.sent_messages[header.type].add();
+  phases_.queued(at.region->pages[at.index].entry().round, message.type, at.region->phases[options_.index]);
+  const std::uint64_t asked_ns = phases_.asked_ns(to, message, header.page);
   if (!message.has_bytes) {
-    counters.sent_bytes.add(send_frame(to, header, body, {}));
+    counters.sent_bytes.add(send_frame(to, header, body, {}, asked_ns));
     return;
   }
   const std::byte* page = at.region->memory.service_view() + std::size_t{at.index} * protocol::kPageBytes;
@@ -29,7 +31,7 @@ void Loop::send_message(PageAt at, protocol::NodeSet to, const protocol::Message
     const std::size_t length = std::min(step, protocol::kPageBytes - offset);
     header.fragment_offset = static_cast<std::uint16_t>(offset);
     header.fragment_bytes = static_cast<std::uint16_t>(length);
-    counters.sent_bytes.add(send_frame(to, header, body, {page + offset, length}));
+    counters.sent_bytes.add(send_frame(to, header, body, {page + offset, length}, asked_ns));
   }
 }
 
@@ -46,7 +48,7 @@ void Loop::send_control(const protocol::ControlFrames& frames) {
 
 // The bytes of the frame, or 0 if there was no buffer for it.
 std::size_t Loop::send_frame(protocol::NodeSet to, protocol::Header header, std::span<const std::byte> body,
-                             std::span<const std::byte> fragment) {
+                             std::span<const std::byte> fragment, std::uint64_t asked_ns) {
   const auto queue = static_cast<std::uint16_t>(options_.index);
   rte_mbuf* frame = rte_pktmbuf_alloc(port_.pool(queue));
   if (frame == nullptr) {
@@ -67,11 +69,12 @@ std::size_t Loop::send_frame(protocol::NodeSet to, protocol::Header header, std:
   header.boot_id = shared_.membership.boot_id;
   header.packet_number = packet_number_++;
   std::byte* at = bytes + kEthernetBytes;
-  protocol::encode_header(header, body.size(), {at, protocol::kHeaderBytes});
   std::memcpy(at + protocol::kHeaderBytes, body.data(), body.size());
   if (!fragment.empty()) {
     std::memcpy(at + protocol::kHeaderBytes + body.size(), fragment.data(), fragment.size());
   }
+  header.service_ns = phases_.service_ns(asked_ns);
+  protocol::encode_header(header, body.size(), {at, protocol::kHeaderBytes});
   port_.send(queue, to, frame);
   return total;
 }

@@ -3,11 +3,11 @@
 #include <pthread.h>
 #include <rte_pause.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include "dataplane/eal.h"
 #include "dataplane/futex.h"
 #include "dataplane/loop.h"
+#include "dataplane/thread_id.h"
 
 namespace pagewire::dataplane {
 
@@ -44,9 +44,10 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
   // Granted, even if the page is gone again by now: the instruction will tell.
   const auto served = [&] {
     const PageSummary now = slot.summary();
-    return protocol::allows(now.permission, access) || now.grants != grants_before;
+    return (protocol::allows(now.permission, access) && !now.unmapped) || now.grants != grants_before;
   };
   bool posted = false;
+  InlineEnd end(phases_, fault.time_ns);
   Idling beside(options_.waiting, options_.crowded_ns, fault.time_ns);
   while (!served()) {
     if (stopping()) return false;
@@ -54,15 +55,22 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
       if (!posted) {
         const LoopIdentity identity(core_id_);
         now_ns_ = now_ns();
+        phases_.begin(now_ns_);
+        end.drives();
         posted = on_fault(fault) || board_.post(fault);
+        phases_.flushes();
         port_.flush(static_cast<std::uint16_t>(options_.index));
       }
-      if (!drive_until(served)) continue;
+      if (!drive_until(served, end)) continue;
+      end.leaves(served());
       leave_soon();
       if (posted && !served()) sleep_until_granted(fault.page, interrupted, served);
       continue;
     }
-    if (!posted) posted = board_.post(fault);
+    if (!posted) {
+      end.shares();
+      posted = board_.post(fault);
+    }
     const std::uint64_t now = now_ns();
     switch (beside.next(now)) {
       case Idling::Next::kSpin:
@@ -77,12 +85,13 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
         break;
     }
   }
+  end.record(region.phases[options_.index]);
   return true;
 }
 
 // With the drive: until it is served or patience is at its end. False if the drive was lost on the way.
 template <typename Served>
-bool Loop::drive_until(const Served& served) {
+bool Loop::drive_until(const Served& served, InlineEnd& end) {
   Idling idling(options_.waiting, options_.crowded_ns, now_ns_);
   while (!served() && !stopping()) {
     if (turn()) {
@@ -95,6 +104,7 @@ bool Loop::drive_until(const Served& served) {
         break;
       case Idling::Next::kYield: {
         const std::uint64_t before_ns = now_ns_;  // ours no longer after the yield
+        end.shares();
         if (!yield_drive()) return false;
         idling.yielded(now_ns() - before_ns);
         break;
@@ -126,8 +136,7 @@ void Loop::sleep_until_granted(std::uint32_t page, const sigset_t& interrupted, 
     doorbell_.ring();  // if our fault is still on the board
     sigset_t all;
     pthread_sigmask(SIG_SETMASK, &interrupted, &all);
-    if (sleeper_.load() ==
-        static_cast<std::uint32_t>(gettid())) {  // we were interrupted while sleeping for the loop
+    if (sleeper_.load() == this_thread_id()) {  // we were interrupted while sleeping for the loop
       poll_fds(back_by_ns_.load());
     } else {
       futex_wait(word.sequence, seen);
@@ -151,8 +160,10 @@ void Loop::take_fault(const fault::Fault& fault, FaultDrive& drive) {
   if (!drive.driving) return push_fault(fault);
   const LoopIdentity identity(core_id_);
   now_ns_ = now_ns();
+  phases_.begin(now_ns_);
   drive.worked_ns = now_ns_;
   if (!on_fault(fault)) return push_fault(fault);
+  phases_.flushes();
   port_.flush(static_cast<std::uint16_t>(options_.index));
 }
 
@@ -174,7 +185,7 @@ bool Loop::drive_for_faults(FaultDrive& drive) {
 
 bool Loop::take_over_sleep() {
   std::uint32_t none = 0;
-  return sleeper_.compare_exchange_strong(none, static_cast<std::uint32_t>(gettid()));
+  return sleeper_.compare_exchange_strong(none, this_thread_id());
 }
 
 void Loop::give_back_sleep() {

@@ -20,13 +20,23 @@ struct PageSummary {
   protocol::Permission permission = protocol::Permission::kInvalid;
   bool owner = false;
   bool under_way = false;  // a round is open
+  bool unmapped = false;   // it is here, but its first touch will fault: see PageSlot
   protocol::NodeId hint{};
   std::uint16_t grants = 0;   // how often access was granted, wraps: tells a waiting thread that its turn was
   std::uint32_t version = 0;  // the low 32 bits
 };
 
+enum class Asked : std::uint8_t { kNo, kByService, kByScan };
+
 class PageSlot {
  public:
+  // The page's loop only. The application view may let through less than the permission, never more.
+  bool unmapped = false;         // mapped only when touched
+  bool protected_early = false;  // write-protected already, a moment before the transition that asks for it
+  Asked asked = Asked::kNo;      // ahead of need, and not used yet
+  bool in_flight = false;        // ... and not here yet
+  std::uint8_t holds = 0;        // of the service, under way
+
   explicit PageSlot(const protocol::PageEntry& initial) : entry_(initial) { publish(); }
   PageSlot(const PageSlot& other) : entry_(other.entry_) { publish(); }  // while the table is filled
   PageSlot& operator=(const PageSlot&) = delete;
@@ -36,10 +46,11 @@ class PageSlot {
   // Access was granted since the last publish(). The page's loop only.
   void count_grant() { ++grants_; }
   void publish() {
-    const std::uint64_t word =
-        static_cast<std::uint64_t>(entry_.permission) | (entry_.owner ? 4U : 0U) |
-        (entry_.round != protocol::kNoRound ? 8U : 0U) | static_cast<std::uint64_t>(entry_.hint.value) << 8 |
-        static_cast<std::uint64_t>(grants_) << 16 | (entry_.version.value & 0xffffffff) << 32;
+    const std::uint64_t word = static_cast<std::uint64_t>(entry_.permission) | (entry_.owner ? 4U : 0U) |
+                               (entry_.round != protocol::kNoRound ? 8U : 0U) | (unmapped ? 16U : 0U) |
+                               static_cast<std::uint64_t>(entry_.hint.value) << 8 |
+                               static_cast<std::uint64_t>(grants_) << 16 |
+                               (entry_.version.value & 0xffffffff) << 32;
     published_.store(word, std::memory_order_release);
   }
   PageSummary summary() const {
@@ -47,6 +58,7 @@ class PageSlot {
     return PageSummary{.permission = static_cast<protocol::Permission>(word & 3),
                        .owner = (word & 4) != 0,
                        .under_way = (word & 8) != 0,
+                       .unmapped = (word & 16) != 0,
                        .hint = protocol::NodeId{static_cast<std::uint8_t>(word >> 8)},
                        .grants = static_cast<std::uint16_t>(word >> 16),
                        .version = static_cast<std::uint32_t>(word >> 32)};

@@ -11,14 +11,13 @@
 #include "dataplane/counter.h"
 #include "dataplane/histogram.h"
 #include "dataplane/page_table.h"
+#include "dataplane/phases.h"
+#include "dataplane/scan_detector.h"
 #include "fault/region_memory.h"
 #include "protocol/control.h"
 #include "protocol/message.h"
 
 namespace pagewire::dataplane {
-
-enum class FaultKind : std::uint8_t { kReadMiss, kWriteMiss, kUpgrade, kLocal };
-inline constexpr std::size_t kFaultKinds = 4;
 
 // Written by one loop, read by anybody.
 struct alignas(64) RegionCounters {
@@ -27,6 +26,11 @@ struct alignas(64) RegionCounters {
   Counter sent_bytes;                                          // frames of these messages, with all headers
   Counter received_messages;
   Counter waiting;  // faults that threads wait for now
+  // Pages that were asked for ahead of need: came in time and were used, were waited for, were taken away
+  // unused.
+  Counter ahead_useful;
+  Counter ahead_late;
+  Counter ahead_useless;
 };
 
 struct RegionState {
@@ -45,10 +49,24 @@ struct RegionState {
                     static_cast<std::uint32_t>(page), static_cast<std::uint32_t>(page_count_of(bytes)));
                 return protocol::initial_entry(self, owner, declaration.placement);
               }),
-        counters(loop_count) {}
+        counters(loop_count),
+        phases(phases_for(loop_count, delivery)),
+        scans(loop_count, ScanDetector(static_cast<std::uint32_t>(pages.size()))) {}
 
   static std::size_t page_count_of(std::size_t bytes) {
     return (bytes + fault::kPageBytes - 1) / fault::kPageBytes;
+  }
+
+  static std::vector<RegionPhases> phases_for(std::uint32_t loop_count, fault::Delivery delivery) {
+    std::vector<RegionPhases> phases;
+    for (std::uint32_t i = 0; i < loop_count; ++i) phases.emplace_back(delivery);
+    return phases;
+  }
+  // Of what the loops count here, page table aside.
+  std::size_t counter_bytes() const {
+    std::size_t bytes = counters.size() * sizeof(RegionCounters);
+    for (const RegionPhases& of_loop : phases) bytes += sizeof(of_loop) + of_loop.memory_bytes();
+    return bytes;
   }
 
   std::uint32_t id;
@@ -57,6 +75,8 @@ struct RegionState {
   fault::RegionMemory memory;
   PageTable pages;
   std::vector<RegionCounters> counters;  // one a loop
+  std::vector<RegionPhases> phases;      // likewise
+  std::vector<ScanDetector> scans;       // likewise; whoever drives it
 };
 
 // Which loop works on a page: neighbours share a loop, so that bursts stay together. The same on every node.

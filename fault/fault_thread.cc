@@ -22,8 +22,8 @@
 
 #include "fault/descriptor.h"
 #include "fault/errno_text.h"
+#include "fault/scheduling.h"
 #include "fault/setup_error.h"
-#include "fault/short_slice.h"
 #include "fault/userfaultfd_api.h"
 
 namespace pagewire::fault {
@@ -96,7 +96,6 @@ struct FaultThread::State {
   std::array<Fault, kFaultBatchMax> faults;
 
   void run();
-  void stay_on_core() const;
   bool take_over();
   void wait_for_faults();
   void deliver(const Watched& region);
@@ -110,7 +109,7 @@ struct FaultThread::State {
 // into force.
 void FaultThread::State::run() {
   ::pthread_setname_np(::pthread_self(), kThreadName);
-  stay_on_core();
+  if (core >= 0) stay_on_core(core);
   ask_for_short_slices();
   while (take_over()) {
     wait_for_faults();
@@ -121,15 +120,6 @@ void FaultThread::State::run() {
       for (const Watched& region : watched) deliver(region);
     }
   }
-}
-
-// A core that cannot be had costs latency only.
-void FaultThread::State::stay_on_core() const {
-  if (core < 0) return;
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  CPU_SET(static_cast<std::size_t>(core), &cores);
-  ::pthread_setaffinity_np(::pthread_self(), sizeof cores, &cores);
 }
 
 // Takes the list of regions as others want it. False if the thread is to end.

@@ -72,7 +72,8 @@ void end_by_default(siginfo_t* info) {
 // What the kernel would have done, had `before` been installed.
 void pass_on(Before& before, int number, siginfo_t* info, void* context) {
   const SignalAction& action = before.action;
-  const bool gone = (action.sa_flags & SA_RESETHAND) != 0 && before.spent.exchange(true);
+  const bool once = (static_cast<unsigned>(action.sa_flags) & SA_RESETHAND) != 0;
+  const bool gone = once && before.spent.exchange(true);
   if (is_ignored(action) && !is_fault(*info)) return;
   if (gone || is_default(action) || is_ignored(action)) {
     end_by_default(info);

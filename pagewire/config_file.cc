@@ -57,6 +57,12 @@ void read(const Value& value, std::string& out) {
   out = text->get();
 }
 
+void read(const Value& value, bool& out) {
+  const auto* yes = value.node.as_boolean();
+  if (yes == nullptr) value.wrong_type("true or false");
+  out = yes->get();
+}
+
 void read(const Value& value, double& out) {
   const auto number = value.node.value_exact<double>();
   const auto integer = value.node.value_exact<std::int64_t>();
@@ -65,7 +71,7 @@ void read(const Value& value, double& out) {
 }
 
 template <std::integral T>
-void read(const Value& value, T& out) {
+requires(!std::is_same_v<T, bool>) void read(const Value& value, T& out) {
   const auto* integer = value.node.as_integer();
   if (integer == nullptr) value.wrong_type("an integer");
   if (!std::in_range<T>(integer->get())) {
@@ -141,6 +147,7 @@ constexpr Key<Config> kKeys[] = {
     {"folder", [](const Value& value, Config& config) { read(value, config.folder); }},
     {"file_prefix", [](const Value& value, Config& config) { read(value, config.file_prefix); }},
     {"delivery", [](const Value& value, Config& config) { read(value, config.delivery); }},
+    {"scan_ahead", [](const Value& value, Config& config) { read(value, config.scan_ahead); }},
     {"loops.kind", [](const Value& value, Config& config) { read(value, config.loop_kind); }},
     {"loops.count", [](const Value& value, Config& config) { read(value, config.loops); }},
     {"loops.cores", [](const Value& value, Config& config) { read(value, config.loop_cores); }},

@@ -12,6 +12,7 @@
 // (a child gets SIGSEGV), and pages pinned for devices or io_uring.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -44,6 +45,24 @@ struct RegionOptions {
   std::optional<Delivery> delivery = {};  // on this node; absent: Config::delivery
 };
 
+// Pages that stay here as long as it lives, and no longer than was asked for. Region::hold() makes it; one
+// thread.
+class Hold {
+ public:
+  ~Hold();
+  Hold(Hold&& other) noexcept;
+  Hold& operator=(Hold&&) = delete;
+  // False if the pages could not all be had in time: nothing is promised then.
+  bool held() const { return held_; }
+
+  struct Impl;
+  Hold(std::unique_ptr<Impl> impl, bool held);
+
+ private:
+  std::unique_ptr<Impl> impl_;
+  bool held_;
+};
+
 // A handle to a shared range; copies name the same range. The range lives as long as its Node.
 class Region {
  public:
@@ -59,6 +78,12 @@ class Region {
   // Asks for the pages of [offset, offset + bytes) ahead of their use, and returns at once. Throws Error if
   // the range is not within the region.
   void prefetch(std::size_t offset, std::size_t bytes, Access access) const;
+
+  // Brings the pages of [offset, offset + bytes) and keeps them here, with that access, until the Hold is
+  // gone, at the latest until `at_most` from now: others that want them wait so long. For system calls on
+  // pages that may not be here: read(fd, page, n) would give EFAULT with inline delivery. Blocks until the
+  // pages are here or the time is up. Throws Error if the range is not within the region.
+  Hold hold(std::size_t offset, std::size_t bytes, Access access, std::chrono::microseconds at_most) const;
 
   Stats stats() const;
 

@@ -1,5 +1,7 @@
 // Adds up what the loops count. Any thread; nothing is stopped for it.
 #include <array>
+#include <string>
+#include <utility>
 
 #include "pagewire/node_impl.h"
 #include "protocol/wire.h"
@@ -9,6 +11,8 @@ namespace pagewire {
 namespace {
 
 using dataplane::FaultKind;
+using dataplane::HistogramSnapshot;
+using dataplane::Phase;
 using dataplane::RegionState;
 
 constexpr std::array<const char*, protocol::kMessageTypes> kMessageNames = {
@@ -26,6 +30,44 @@ Latency summarise(const dataplane::HistogramSnapshot& snapshot) {
                  .max_ns = snapshot.max_ns()};
 }
 
+// With thread delivery the total is the latency until the page was mapped.
+void add_phase(const RegionState& region, FaultKind kind, Phase phase, HistogramSnapshot& snapshot) {
+  for (std::size_t loop = 0; loop < region.phases.size(); ++loop) {
+    const dataplane::Histogram* const histogram = region.phases[loop].histogram(kind, phase);
+    if (histogram != nullptr) {
+      snapshot.add(*histogram);
+    } else if (phase == Phase::kTotal) {
+      snapshot.add(region.counters[loop].latency[static_cast<std::size_t>(kind)]);
+    }
+  }
+}
+
+void add_phases(const std::vector<const RegionState*>& regions, Stats& stats) {
+  for (std::size_t kind = 0; kind < dataplane::kPhasedKinds; ++kind) {
+    KindPhases all;
+    all.kind = kind_name(static_cast<FaultKind>(kind));
+    for (std::size_t phase = 0; phase < dataplane::kPhases; ++phase) {
+      HistogramSnapshot snapshot;
+      for (const RegionState* region : regions) {
+        add_phase(*region, static_cast<FaultKind>(kind), static_cast<Phase>(phase), snapshot);
+      }
+      const auto name = std::string(phase_name(static_cast<Phase>(phase)));
+      all.phases.push_back(PhaseLatency{.name = name, .latency = summarise(snapshot)});
+    }
+    for (const RegionState* region : regions) {
+      for (const auto& of_loop : region->phases) {
+        all.repeated_count += of_loop.repeated_count(static_cast<FaultKind>(kind));
+      }
+    }
+    stats.phases.push_back(std::move(all));
+  }
+  KindPhases local;
+  local.kind = kind_name(FaultKind::kLocal);
+  local.phases.push_back(
+      PhaseLatency{.name = std::string(phase_name(Phase::kTotal)), .latency = stats.local});
+  stats.phases.push_back(std::move(local));
+}
+
 void add_regions(const std::vector<const RegionState*>& regions, Stats& stats) {
   std::array<dataplane::HistogramSnapshot, dataplane::kFaultKinds> latency;
   std::array<std::uint64_t, protocol::kMessageTypes> sent{};
@@ -38,11 +80,13 @@ void add_regions(const std::vector<const RegionState*>& regions, Stats& stats) {
       stats.waiting_fault_count += counters.waiting.get();
     }
     stats.page_table_bytes += region->pages.memory_bytes();
+    stats.counter_bytes += region->counter_bytes();
   }
   stats.read_miss = summarise(latency[static_cast<std::size_t>(FaultKind::kReadMiss)]);
   stats.write_miss = summarise(latency[static_cast<std::size_t>(FaultKind::kWriteMiss)]);
   stats.upgrade = summarise(latency[static_cast<std::size_t>(FaultKind::kUpgrade)]);
   stats.local = summarise(latency[static_cast<std::size_t>(FaultKind::kLocal)]);
+  add_phases(regions, stats);
   for (std::size_t i = 1; i < sent.size(); ++i) {
     stats.sent_message_count += sent[i];
     stats.sent_messages.push_back(NamedCount{.name = kMessageNames[i], .count = sent[i]});

@@ -17,6 +17,28 @@ struct Latency {
   std::uint64_t max_ns = 0;
 };
 
+// One part of the way of a fault. The parts add up, fault by fault; their quantiles need not.
+struct PhaseLatency {
+  std::string name;
+  Latency latency;
+};
+
+// Where the time of the faults of one kind goes, in order:
+//   post     from the fault until Pagewire worked on it
+//   send     until the request was handed to the device, the first time if it was repeated
+//   wire     until the answer was complete here, without the other node's part
+//   service  the other node's part, as it measured it: from the request to the answer that completed it
+//   map      until the page was mapped
+//   resume   until the thread goes on (inline delivery; with thread delivery the kernel wakes it, unseen)
+//   total    all of it
+// A fault that needed no request (kind "local") has its total alone. Of a page that was under way already
+// when the thread faulted, send is 0 and wire what was left to wait.
+struct KindPhases {
+  std::string kind;                  // "read_miss", "write_miss", "upgrade", "local"
+  std::uint64_t repeated_count = 0;  // requests sent again: nobody answered, or not the owner
+  std::vector<PhaseLatency> phases;
+};
+
 struct NamedCount {
   std::string name;
   std::uint64_t count = 0;
@@ -28,6 +50,7 @@ struct Stats {
   Latency write_miss;  // the page was absent, a store
   Latency upgrade;     // the page was here to read, a store
   Latency local;
+  std::vector<KindPhases> phases;  // all kinds, also those that did not occur
 
   std::uint64_t sent_message_count = 0;    // protocol messages about pages; a multicast is one
   std::vector<NamedCount> sent_messages;   // the same by type
@@ -41,8 +64,9 @@ struct Stats {
   std::vector<NamedCount> dropped_frames;   // by reason; only reasons that occurred
   std::vector<NamedCount> events;           // of the protocol; only those that occurred
 
-  std::size_t fixed_bytes = 0;  // memory of this node apart from regions and page tables
+  std::size_t fixed_bytes = 0;  // memory of this node apart from regions, page tables and their counters
   std::size_t page_table_bytes = 0;
+  std::size_t counter_bytes = 0;  // memory of what is counted about regions
 };
 
 }  // namespace pagewire

@@ -10,6 +10,7 @@
 #include <csetjmp>
 #include <csignal>
 #include <ctime>
+#include <tuple>
 
 #include "test/dataplane/ring_cluster.h"
 
@@ -48,30 +49,31 @@ std::uint64_t waiting_count(const RegionState& region) {
 
 bool all_pages_allow(const RegionState& region, Access access) {
   for (std::size_t page = 0; page < region.pages.size(); ++page) {
-    if (!protocol::allows(region.pages[page].summary().permission, access)) return false;
+    const auto summary = region.pages[page].summary();
+    if (!protocol::allows(summary.permission, access) || summary.unmapped) return false;
   }
   return true;
 }
 
-struct CountCase {
-  std::uint32_t loops;
-  std::uint64_t hold_ns;
-};
+using CountCase = std::tuple<test::Way, std::uint32_t /*loops*/, std::uint64_t /*hold_ns*/>;
 class LoopCounts : public ::testing::TestWithParam<CountCase> {};
 INSTANTIATE_TEST_SUITE_P(Loops, LoopCounts,
-                         ::testing::Values(CountCase{1, 0}, CountCase{1, 20'000}, CountCase{2, 0},
-                                           CountCase{2, 20'000}),
+                         ::testing::Combine(::testing::ValuesIn(test::kWays), ::testing::Values(1U, 2U),
+                                            ::testing::Values(0U, 20'000U)),
                          [](const auto& info) {
-                           return std::to_string(info.param.loops) + "_loops_hold_" +
-                                  std::to_string(info.param.hold_ns / 1000) + "_us";
+                           return test::name_of(std::get<0>(info.param)) + "_" +
+                                  std::to_string(std::get<1>(info.param)) + "_loops_hold_" +
+                                  std::to_string(std::get<2>(info.param) / 1000) + "_us";
                          });
 
 TEST_P(LoopCounts, three_nodes__are_exact) {
-  RingCluster cluster({.nodes = 3, .loops = GetParam().loops, .hold_ns = GetParam().hold_ns});
+  const auto [way, loops, hold_ns] = GetParam();
+  RingCluster cluster(
+      {.nodes = 3, .loops = loops, .hold_ns = hold_ns, .loop_kind = way.loop_kind, .delivery = way.delivery});
   const Regions regions = cluster.open("grid", kPages);
   ASSERT_EQ(regions.size(), 3U);
   // Without a hold a page may be taken away again before its thread has run: it ends, but may take its time.
-  test::expect_exact_counts(cluster, regions, GetParam().hold_ns == 0 ? 200 : 1'000);
+  test::expect_exact_counts(cluster, regions, hold_ns == 0 ? 200 : 1'000);
   for (const RegionState* region : regions) {
     for (const RegionCounters& counters : region->counters) EXPECT_GT(counters.received_messages.get(), 0U);
     EXPECT_EQ(waiting_count(*region), 0U);
@@ -80,16 +82,28 @@ TEST_P(LoopCounts, three_nodes__are_exact) {
   EXPECT_TRUE(cluster.leave());
 }
 
-TEST(Loop, more_threads_than_cores__end_and_are_exact) {
-  RingCluster cluster({.nodes = 3, .loops = 2});
+// The same with faults and loops of each kind.
+class LoopWays : public ::testing::TestWithParam<test::Way> {
+ protected:
+  static ClusterOptions with_way(ClusterOptions options) {
+    options.loop_kind = GetParam().loop_kind;
+    options.delivery = GetParam().delivery;
+    return options;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Ways, LoopWays, ::testing::ValuesIn(test::kWays),
+                         [](const auto& info) { return test::name_of(info.param); });
+
+TEST_P(LoopWays, eight_threads_a_node__end_and_are_exact) {
+  RingCluster cluster(with_way({.nodes = 3, .loops = 2}));
   const Regions regions = cluster.open("grid", kPages);
   ASSERT_EQ(regions.size(), 3U);
   test::expect_exact_counts(cluster, regions, 150, 8);
   EXPECT_TRUE(cluster.mbufs_come_back());
 }
 
-TEST(Loop, plain_stores__are_seen_after_a_barrier) {
-  RingCluster cluster({.nodes = 3});
+TEST_P(LoopWays, plain_stores__are_seen_after_a_barrier) {
+  RingCluster cluster(with_way({.nodes = 3}));
   const Regions regions = cluster.open("grid", kPages, Placement::kBlock);
   ASSERT_EQ(regions.size(), 3U);
   cluster.on_all([&](std::size_t node, std::size_t) {
@@ -127,8 +141,8 @@ TEST(Loop, system_calls__on_pages_that_are_elsewhere) {
   for (const int end : pipe_ends) close(end);
 }
 
-TEST(Loop, prefetch__brings_pages_and_later_accesses_do_not_fault) {
-  RingCluster cluster({.nodes = 3, .loops = 2});
+TEST_P(LoopWays, prefetch__brings_pages_and_later_accesses_do_not_fault) {
+  RingCluster cluster(with_way({.nodes = 3, .loops = 2}));
   const Regions regions = cluster.open("grid", kPages);
   ASSERT_EQ(regions.size(), 3U);
   for (std::size_t page = 0; page < kPages; ++page) word_of(*regions[2], page).store(page + 1);
@@ -150,8 +164,8 @@ TEST(Loop, prefetch__brings_pages_and_later_accesses_do_not_fault) {
   EXPECT_TRUE(cluster.mbufs_come_back());
 }
 
-TEST(Loop, prefetch__of_more_pages_than_there_are_rounds_ends) {
-  RingCluster cluster({.nodes = 3, .loops = 2, .round_count = 8});
+TEST_P(LoopWays, prefetch__of_more_pages_than_there_are_rounds_ends) {
+  RingCluster cluster(with_way({.nodes = 3, .loops = 2, .round_count = 8}));
   const Regions regions = cluster.open("grid", 500);
   ASSERT_EQ(regions.size(), 3U);
   for (std::size_t node = 0; node < 3; ++node) {
@@ -269,9 +283,9 @@ TEST(Loop, placement__first_touch_gives_the_page_to_who_asks_first) {
   EXPECT_TRUE(settled());
 }
 
-TEST(Loop, idle__a_node_at_rest_takes_next_to_no_time) {
+TEST_P(LoopWays, idle__a_node_at_rest_takes_next_to_no_time) {
   constexpr std::uint32_t kNodes = 3;
-  RingCluster cluster({.nodes = kNodes, .loops = 2});
+  RingCluster cluster(with_way({.nodes = kNodes, .loops = 2}));
   const Regions regions = cluster.open("grid", kPages);
   ASSERT_EQ(regions.size(), kNodes);
   test::expect_exact_counts(cluster, regions, 50);
@@ -318,9 +332,9 @@ class BusCatcher {
 };
 thread_local sigjmp_buf BusCatcher::resume_;
 
-TEST(Loop, stop__threads_that_wait_get_sigbus_and_no_zero) {
+TEST_P(LoopWays, stop__threads_that_wait_get_sigbus_and_no_zero) {
   const BusCatcher catcher;
-  RingCluster cluster({.nodes = 2});
+  RingCluster cluster(with_way({.nodes = 2}));
   const Regions regions = cluster.open("grid", kPages);
   ASSERT_EQ(regions.size(), 2U);
   for (std::size_t page = 1; page < kPages; page += 2) word_of(*regions[1], page).store(99);
@@ -343,9 +357,9 @@ TEST(Loop, stop__threads_that_wait_get_sigbus_and_no_zero) {
   for (const auto& result : raised) EXPECT_EQ(result.load(), 1) << "read or wrote something";
 }
 
-TEST(Loop, stop__in_the_middle_of_the_work_ends) {
+TEST_P(LoopWays, stop__in_the_middle_of_the_work_ends) {
   const BusCatcher catcher;
-  RingCluster cluster({.nodes = 3, .loops = 2, .hold_ns = 0});
+  RingCluster cluster(with_way({.nodes = 3, .loops = 2, .hold_ns = 0}));
   const Regions regions = cluster.open("grid", kPages);
   ASSERT_EQ(regions.size(), 3U);
   std::vector<std::thread> threads;

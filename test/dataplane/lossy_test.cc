@@ -24,9 +24,13 @@ constexpr std::uint32_t kThreeFragments = 1'514;
 // A cluster whose ports are impaired, and what they did.
 class LossyCluster {
  public:
-  LossyCluster(std::uint32_t nodes, std::uint32_t loops, std::uint32_t frame_bytes_max)
+  LossyCluster(std::uint32_t nodes, std::uint32_t loops, std::uint32_t frame_bytes_max, test::Way way = {})
       : seed_(test::seed_of_this_run()), loops_(loops), ports_(nodes) {
-    ClusterOptions options{.nodes = nodes, .loops = loops, .retry_ns = 200'000};
+    ClusterOptions options{.nodes = nodes,
+                           .loops = loops,
+                           .retry_ns = 200'000,
+                           .loop_kind = way.loop_kind,
+                           .delivery = way.delivery};
     options.wrap = [this, frame_bytes_max](std::unique_ptr<Port> port,
                                            std::uint32_t node) -> std::unique_ptr<Port> {
       auto narrow = std::make_unique<test::NarrowPort>(std::move(port), frame_bytes_max);
@@ -69,23 +73,30 @@ struct LossyCase {
   std::uint32_t nodes;
   std::uint32_t loops;
   std::uint32_t frame_bytes_max;
+  test::Way way = {};
 };
 class LossyCounts : public ::testing::TestWithParam<LossyCase> {};
 INSTANTIATE_TEST_SUITE_P(Nodes, LossyCounts,
                          ::testing::Values(LossyCase{2, 1, kWholePages}, LossyCase{3, 1, kWholePages},
                                            LossyCase{3, 2, kWholePages}, LossyCase{3, 1, kThreeFragments},
-                                           LossyCase{3, 2, kThreeFragments}),
+                                           LossyCase{3, 2, kThreeFragments},
+                                           LossyCase{3, 1, kWholePages, test::kWays[1]},
+                                           LossyCase{3, 2, kThreeFragments, test::kWays[1]},
+                                           LossyCase{3, 1, kWholePages, test::kWays[2]},
+                                           LossyCase{3, 2, kThreeFragments, test::kWays[2]},
+                                           LossyCase{3, 1, kWholePages, test::kWays[3]},
+                                           LossyCase{3, 2, kThreeFragments, test::kWays[3]}),
                          [](const auto& info) {
-                           return std::to_string(info.param.nodes) + "_nodes_" +
-                                  std::to_string(info.param.loops) + "_loops_frames_of_" +
+                           return test::name_of(info.param.way) + "_" + std::to_string(info.param.nodes) +
+                                  "_nodes_" + std::to_string(info.param.loops) + "_loops_frames_of_" +
                                   std::to_string(info.param.frame_bytes_max);
                          });
 
 TEST_P(LossyCounts, are_exact_and_end) {
-  LossyCluster cluster(GetParam().nodes, GetParam().loops, GetParam().frame_bytes_max);
+  LossyCluster cluster(GetParam().nodes, GetParam().loops, GetParam().frame_bytes_max, GetParam().way);
   const Regions regions = cluster->open("grid", 40);
   ASSERT_EQ(regions.size(), GetParam().nodes);
-  test::expect_exact_counts(*cluster, regions, GetParam().nodes == 2 ? 10'000 : 1'000);
+  test::expect_exact_counts(*cluster, regions, GetParam().nodes == 2 ? 100'000 : 1'000);
   cluster.expect_that_it_was_lossy();
   EXPECT_TRUE(cluster->mbufs_come_back());
   EXPECT_TRUE(cluster->leave());
@@ -123,8 +134,12 @@ TEST(Lossy, reads__never_go_back) {
 }
 
 // Peterson's lock needs sequential consistency over three words; here each is on a page of its own.
-TEST(Lossy, peterson__never_both_inside) {
-  LossyCluster cluster(2, 1, kWholePages);
+class LossyLock : public ::testing::TestWithParam<test::Way> {};
+INSTANTIATE_TEST_SUITE_P(Ways, LossyLock, ::testing::ValuesIn(test::kWays),
+                         [](const auto& info) { return test::name_of(info.param); });
+
+TEST_P(LossyLock, peterson__never_both_inside) {
+  LossyCluster cluster(2, 1, kWholePages, GetParam());
   constexpr std::uint64_t kEntries = 1'000;
   const Regions regions = cluster->open("lock", 4);
   ASSERT_EQ(regions.size(), 2U);

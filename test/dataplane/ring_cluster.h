@@ -10,10 +10,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -48,6 +50,16 @@ inline bool eventually(const std::function<bool()>& holds) {
   return true;
 }
 
+// Threads that hang cannot be joined: says so and ends the program.
+[[noreturn]] inline void give_up(const char* what) {
+  std::fprintf(stderr, "%s: not within %lld s\n", what, static_cast<long long>(kPatience.count()));
+  std::abort();
+}
+// As eventually(), where going on without it makes no sense.
+inline void require_soon(const char* what, const std::function<bool()>& holds) {
+  if (!eventually(holds)) give_up(what);
+}
+
 // Another one each run, printed; PAGEWIRE_SEED=n in the environment repeats a run, as far as threads allow.
 inline std::uint64_t seed_of_this_run() {
   const char* const given = std::getenv("PAGEWIRE_SEED");
@@ -61,15 +73,14 @@ inline std::shared_ptr<dataplane::Eal> ring_eal() {
   return dataplane::Eal::start({.memory_mb = 256, .hugepages = dataplane::Hugepages::kNo});
 }
 
-// A port that carries shorter frames than the one behind it, so that pages travel as fragments.
-class NarrowPort final : public dataplane::Port {
+// A port in front of another, for what differs from it.
+class OtherPort : public dataplane::Port {
  public:
-  NarrowPort(std::unique_ptr<dataplane::Port> inner, std::uint32_t frame_bytes_max)
-      : inner_(std::move(inner)), frame_bytes_max_(frame_bytes_max) {}
+  explicit OtherPort(std::unique_ptr<dataplane::Port> inner) : inner_(std::move(inner)) {}
   std::uint16_t queue_count() const override { return inner_->queue_count(); }
   bool keeps_queue() const override { return inner_->keeps_queue(); }
   bool has_multicast() const override { return inner_->has_multicast(); }
-  std::uint32_t frame_bytes_max() const override { return frame_bytes_max_; }
+  std::uint32_t frame_bytes_max() const override { return inner_->frame_bytes_max(); }
   std::uint16_t receive(std::uint16_t queue, std::span<rte_mbuf*> out) override {
     return inner_->receive(queue, out);
   }
@@ -87,10 +98,37 @@ class NarrowPort final : public dataplane::Port {
   protocol::NodeSet connected() const override { return inner_->connected(); }
   void close() override { inner_->close(); }
 
+ protected:
+  dataplane::Port& inner() { return *inner_; }
+
  private:
   std::unique_ptr<dataplane::Port> inner_;
+};
+
+// Carries shorter frames than the one behind it, so that pages travel as fragments.
+class NarrowPort final : public OtherPort {
+ public:
+  NarrowPort(std::unique_ptr<dataplane::Port> inner, std::uint32_t frame_bytes_max)
+      : OtherPort(std::move(inner)), frame_bytes_max_(frame_bytes_max) {}
+  std::uint32_t frame_bytes_max() const override { return frame_bytes_max_; }
+
+ private:
   std::uint32_t frame_bytes_max_;
 };
+
+// Who takes faults and who drives loops: what the tests of the loop are run with.
+struct Way {
+  fault::Delivery delivery = fault::Delivery::kThread;
+  dataplane::LoopKind loop_kind = dataplane::LoopKind::kShared;
+};
+inline constexpr Way kWays[] = {{fault::Delivery::kThread, dataplane::LoopKind::kShared},
+                                {fault::Delivery::kThread, dataplane::LoopKind::kSelf},
+                                {fault::Delivery::kInline, dataplane::LoopKind::kShared},
+                                {fault::Delivery::kInline, dataplane::LoopKind::kSelf}};
+inline std::string name_of(Way way) {
+  return std::string(way.delivery == fault::Delivery::kInline ? "inline" : "thread") +
+         (way.loop_kind == dataplane::LoopKind::kSelf ? "_self" : "_shared");
+}
 
 struct ClusterOptions {
   std::uint32_t nodes = 2;
@@ -99,6 +137,9 @@ struct ClusterOptions {
   std::uint64_t retry_ns = 2'000'000;
   std::uint64_t retry_ns_max = 20'000'000;
   std::size_t round_count = 512;
+  dataplane::LoopKind loop_kind = dataplane::LoopKind::kShared;
+  fault::Delivery delivery = fault::Delivery::kThread;  // of regions that do not say
+  bool scan_ahead = true;
   // What goes between a node and its ring port.
   std::function<std::unique_ptr<dataplane::Port>(std::unique_ptr<dataplane::Port>, std::uint32_t node)> wrap =
       {};
@@ -117,6 +158,8 @@ inline dataplane::EngineOptions engine_options(const ClusterOptions& options, st
   engine.retry_ns = options.retry_ns;
   engine.retry_ns_max = options.retry_ns_max;
   engine.round_count = options.round_count;
+  engine.loop_kind = options.loop_kind;
+  engine.scan_ahead = options.scan_ahead;
   return engine;
 }
 
@@ -149,7 +192,8 @@ class RingCluster {
   // Opens a region on all nodes; its state on each, empty if they do not agree.
   std::vector<dataplane::RegionState*> open(const std::string& name, std::size_t pages,
                                             protocol::Placement placement = protocol::Placement::kCyclic,
-                                            std::uint8_t placement_node = 0) {
+                                            std::uint8_t placement_node = 0,
+                                            std::optional<fault::Delivery> delivery = {}) {
     using State = protocol::Control::RegionState;
     protocol::RegionDeclaration wanted;
     wanted.set_name(name);
@@ -174,7 +218,7 @@ class RingCluster {
     for (std::size_t node = 0; node < engines_.size(); ++node) {
       dataplane::ControlPlane& control = engines_[node]->control();
       const auto agreed = control.with([&](protocol::Control& state) { return state.region(slots[node]); });
-      regions.push_back(&engines_[node]->serve(agreed));
+      regions.push_back(&engines_[node]->serve(agreed, delivery.value_or(options_.delivery)));
       control.change([&](protocol::Control& state) { return state.set_active(slots[node]), true; });
     }
     return all_reach(State::kAllActive) ? regions : std::vector<dataplane::RegionState*>{};
@@ -220,7 +264,7 @@ class RingCluster {
 
  private:
   static bool wait(dataplane::Engine& engine, const std::function<bool(const protocol::Control&)>& done) {
-    return engine.control().wait_until(dataplane::ControlPlane::Clock::now() + kPatience, done);
+    return engine.wait_until(dataplane::ControlPlane::Clock::now() + kPatience, done);
   }
 
   ClusterOptions options_;

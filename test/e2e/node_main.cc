@@ -62,6 +62,9 @@ int run(int argc, char** argv) {
   app.add_option("--hold-us", overrides.hold_us);
   app.add_option("--silence-ms", overrides.silence_timeout_ms);
   app.add_option("--join-ms", overrides.join_timeout_ms);
+  app.add_flag("!--no-scan-ahead", overrides.scan_ahead);
+  app.add_flag_callback("--inline", [&] { overrides.delivery = Delivery::kInline; });
+  app.add_flag_callback("--self", [&] { overrides.loop_kind = LoopKind::kSelf; });
   app.add_option("--count", arguments.count);
   app.add_option("--layout", arguments.layout);
   CLI11_PARSE(app, argc, argv);
@@ -69,6 +72,9 @@ int run(int argc, char** argv) {
   Config config = Config::local(node, nodes, folder);
   for (NodeDescription& description : config.nodes) description.port = port;
   config.loops = overrides.loops;
+  config.scan_ahead = overrides.scan_ahead;
+  config.delivery = overrides.delivery;
+  config.loop_kind = overrides.loop_kind;
   config.impairment = overrides.impairment;
   config.retry_us = overrides.retry_us;
   config.hold_us = overrides.hold_us;

@@ -14,7 +14,7 @@ namespace {
 class Rows : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    Cluster cluster("rows", 3, {});
+    Cluster cluster("rows", 3, {"--no-scan-ahead"});  // it would ask for the next rows' pages
     nodes_ = new std::vector<Finished>(cluster.finish_all(60));
   }
   static void TearDownTestSuite() {

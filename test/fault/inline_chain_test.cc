@@ -14,7 +14,6 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "fault/inline_faults.h"
@@ -27,6 +26,7 @@ namespace {
 
 using SignalAction = struct sigaction;
 constexpr int kSaRestorer = 0x0400'0000;  // the C library adds it
+constexpr int kOnce = static_cast<int>(SA_RESETHAND);
 
 // ---- The handlers of the service, and what they saw.
 
@@ -62,13 +62,13 @@ void pass_on_handler(int number, siginfo_t* info, void* context) {
 }
 
 // As many different handlers as one likes.
-template <int kNumber>
+template <int Number>
 void numbered_handler(int number) {
-  note(number + kNumber);
+  note(number + Number);
 }
-template <int... kNumber>
-std::array<void (*)(int), sizeof...(kNumber)> make_handlers(std::integer_sequence<int, kNumber...>) {
-  return {&numbered_handler<kNumber>...};
+template <int... Number>
+std::array<void (*)(int), sizeof...(Number)> make_handlers(std::integer_sequence<int, Number...>) {
+  return {&numbered_handler<Number>...};
 }
 
 SignalAction make_action(void (*handler)(int, siginfo_t*, void*), int flags = 0) {
@@ -206,7 +206,7 @@ TEST(PassOn, errno__is_that_of_the_interrupted_code) {
 
 TEST(PassOn, SA_RESETHAND__runs_once_and_is_put_back_spent) {
   EXPECT_EQ(in_child([] {
-              install(make_action(&info_handler, SA_RESETHAND));
+              install(make_action(&info_handler, kOnce));
               {
                 InlineRegion region(1);
                 const Hole hole;
@@ -217,7 +217,7 @@ TEST(PassOn, SA_RESETHAND__runs_once_and_is_put_back_spent) {
             }),
             "exit 0");
   EXPECT_EQ(in_child([] {
-              install(make_action(&info_handler, SA_RESETHAND));
+              install(make_action(&info_handler, kOnce));
               InlineRegion region(1);
               const Hole hole;
               expect_seen_once(hole);
@@ -487,31 +487,6 @@ TEST(HandlerAbove, default_instead_of_ours__the_next_region_installs_it_again) {
               EXPECT_EQ(sink.write_count.load(), 1U);
             }),
             "exit 0");
-}
-
-TEST(Fork, child__does_not_wait_for_the_parents_threads) {
-  RegionMemory memory = make_inline_memory(1);
-  std::atomic<bool> inside{false};
-  std::atomic<bool> let_go{false};
-  FunctionSink sink([&](const Fault&, const sigset_t&) {
-    inside.store(true);
-    wait_for_flag(let_go);
-    memory.map_read(0);
-    return true;
-  });
-  std::optional<InlineFaults> faults(std::in_place, 1, memory, sink);
-  std::thread reader([&] { EXPECT_EQ(load(memory.application_view(), 0), 0U); });
-  wait_for_flag(inside);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    faults.reset();
-    ::_exit(0);
-  }
-  int status = 0;
-  EXPECT_EQ(::waitpid(child, &status, 0), child);
-  EXPECT_EQ(status_text(status), "exit 0");
-  let_go.store(true);
-  reader.join();
 }
 
 }  // namespace

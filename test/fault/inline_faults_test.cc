@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -411,6 +412,32 @@ TEST(InlineEnd, retired_under_threads_at_work__all_come_out_and_none_reads_a_zer
   }
   EXPECT_EQ(zero_count.load(), 0U);
   EXPECT_GT(load_count.load(), 0U);
+}
+
+TEST(InlineEnd, forked_child__does_not_wait_for_the_parents_threads) {
+  if (kThreadSanitizer) GTEST_SKIP() << "TSan does not let a process with threads fork";
+  RegionMemory memory = make_inline_memory(1);
+  std::atomic<bool> inside{false};
+  std::atomic<bool> let_go{false};
+  FunctionSink sink([&](const Fault&, const sigset_t&) {
+    inside.store(true);
+    wait_for_flag(let_go);
+    memory.map_read(0);
+    return true;
+  });
+  std::optional<InlineFaults> faults(std::in_place, 1, memory, sink);
+  std::thread reader([&] { EXPECT_EQ(load(memory.application_view(), 0), 0U); });
+  wait_for_flag(inside);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    faults.reset();
+    ::_exit(0);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status_text(status), "exit 0");
+  let_go.store(true);
+  reader.join();
 }
 
 // Made and ended again and again under threads that fault all the time: nobody comes to a sink that has gone.

@@ -72,6 +72,7 @@ void expect_equal(const Config& a, const Config& b) {
   EXPECT_EQ(a.file_prefix, b.file_prefix);
   EXPECT_EQ(a.delivery, b.delivery);
   EXPECT_EQ(a.loop_kind, b.loop_kind);
+  EXPECT_EQ(a.scan_ahead, b.scan_ahead);
   EXPECT_EQ(a.loops, b.loops);
   EXPECT_EQ(a.loop_cores, b.loop_cores);
   EXPECT_EQ(a.memory_mb, b.memory_mb);
@@ -241,7 +242,7 @@ TEST(from_text, a_whole_file) {
   const Folder folder;
   const Config config =
       Config::from_text("cluster = \"demo\"\nnode = 1\nfolder = \"" + folder.path() +
-                            "\"\nfile_prefix = \"pre\"\ndelivery = \"inline\"\n"
+                            "\"\nfile_prefix = \"pre\"\ndelivery = \"inline\"\nscan_ahead = false\n"
                             "[[nodes]]\nid = 1\n[[nodes]]\nid = 0\nport = \"memif\"\n"
                             "[loops]\nkind = \"dedicated\"\ncount = 2\ncores = [0, 1]\n"
                             "[memory]\nmb = 256\nhugepages = \"off\"\nkernel_faults = \"required\"\n"
@@ -255,6 +256,7 @@ TEST(from_text, a_whole_file) {
   wanted.file_prefix = "pre";
   wanted.delivery = Delivery::kInline;
   wanted.loop_kind = LoopKind::kDedicated;
+  wanted.scan_ahead = false;
   wanted.loops = 2;
   wanted.loop_cores = {0, 1};
   wanted.memory_mb = 256;
@@ -312,6 +314,7 @@ TEST(from_text, mistakes__file_line_value_and_remedy) {
       {"loops = \"mine\"\n" + two, "cluster.toml:1: loops: \"mine\". ",
        "\"shared\", \"dedicated\" or \"self\""},
       {two + "[loops]\nkind = 1\n", "cluster.toml:6: loops.kind: integer 1. ", "a string"},
+      {"scan_ahead = 1\n" + two, "cluster.toml:1: scan_ahead: integer 1. ", "true or false"},
       {"delivery = \"fast\"\n" + two, "cluster.toml:1: delivery: \"fast\". ", "\"thread\" or \"inline\""},
       {two + "[loops]\ncount = 17\n", "cluster.toml:6: loops.count: 17. ", "1 to 16"},
       {two + "[loops]\ncount = 1.5\n", "cluster.toml:6: loops.count: floating-point 1.5. ", "an integer"},

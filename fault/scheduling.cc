@@ -1,5 +1,6 @@
-#include "fault/short_slice.h"
+#include "fault/scheduling.h"
 
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ struct SchedulingAttributes {
   std::uint64_t deadline_ns = 0;
   std::uint64_t period_ns = 0;
 };
+constexpr std::uint32_t kFifo = 1;           // SCHED_FIFO
 constexpr std::uint64_t kSliceNs = 100'000;  // the shortest that the kernel takes
 
 }  // namespace
@@ -30,6 +32,20 @@ void ask_for_short_slices() {
   if (attributes.policy != 0) return;  // the service chose a policy of its own for us
   attributes.runtime_ns = kSliceNs;
   syscall(SYS_sched_setattr, 0, &attributes, 0);  // a refusal costs latency only
+}
+
+bool ask_for_real_time() {
+  SchedulingAttributes attributes;
+  attributes.policy = kFifo;
+  attributes.priority = 1;
+  return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0;
+}
+
+void stay_on_core(int core) {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  CPU_SET(static_cast<std::size_t>(core), &cores);
+  sched_setaffinity(0, sizeof(cores), &cores);
 }
 
 }  // namespace pagewire::fault
