@@ -16,7 +16,7 @@ namespace {
 
 // Without work: spins so long, then yields so long, then sleeps.
 constexpr std::uint64_t kSpinNs = 5'000;
-constexpr std::uint64_t kYieldNs = 200'000;
+constexpr std::uint64_t kYieldNs = 100'000;
 
 // No signal may be served while a loop is driven: its handler could touch a page that only we can bring.
 class SignalsBlocked {
