@@ -88,8 +88,8 @@ struct NamedValue {
   Enum value;
 };
 
-template <typename Enum, std::size_t kCount>
-void read_named(const Value& value, Enum& out, const NamedValue<Enum> (&known)[kCount]) {
+template <typename Enum, std::size_t Count>
+void read_named(const Value& value, Enum& out, const NamedValue<Enum> (&known)[Count]) {
   std::string text;
   read(value, text);
   const auto* const found = std::ranges::find(known, text, &NamedValue<Enum>::name);
@@ -98,8 +98,8 @@ void read_named(const Value& value, Enum& out, const NamedValue<Enum> (&known)[k
     return;
   }
   std::string names;
-  for (std::size_t i = 0; i < kCount; ++i) {
-    const char* const before = i == 0 ? "" : i + 1 == kCount ? " or " : ", ";
+  for (std::size_t i = 0; i < Count; ++i) {
+    const char* const before = i == 0 ? "" : i + 1 == Count ? " or " : ", ";
     names += fmt::format("{}\"{}\"", before, known[i].name);
   }
   value.document.fail(value.node.source(), value.path, fmt::format("\"{}\"", text), "Use " + names);
