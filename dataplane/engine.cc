@@ -131,8 +131,11 @@ void Engine::leave(std::uint64_t timeout_ns) {
   });
 }
 
-// True if a thread of the service may be blocked on the region. After the loops have stopped.
+// True if a thread of the service may be blocked on the region, or on its way back into it. After the loops
+// have stopped.
 bool Engine::threads_wait(const RegionState& region) const {
+  // Who left the signal handler a moment ago has not run its instruction again, and nobody has counted it.
+  if (region.memory.delivery() == fault::Delivery::kInline) return true;
   pollfd unread{.fd = region.memory.userfaultfd(), .events = POLLIN, .revents = 0};
   if (poll(&unread, 1, 0) > 0) return true;
   return std::any_of(region.counters.begin(), region.counters.end(),

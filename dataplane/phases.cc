@@ -210,28 +210,37 @@ void FaultPhases::mapped(std::uint16_t round, std::uint64_t mapped_ns, RegionPha
 }
 
 void FaultPhases::question_ends(const protocol::Message& message, protocol::PageId page, bool waits) {
-  if (waits && is_question(message.type)) {
-    question_of(page, message.from) = Question{.page = page,
-                                               .from = message.from,
-                                               .transaction = message.transaction.value,
-                                               .received_ns = received_ns_};
-  }
   asking_ = protocol::kNoNode;
+  if (!waits || !is_question(message.type)) return;
+  Question& question = question_of(page, message.from);
+  if (question.from == protocol::kNoNode) ++question_count_;
+  question = Question{.page = page,
+                      .from = message.from,
+                      .transaction = message.transaction.value,
+                      .received_ns = received_ns_};
 }
 
+FaultPhases::Question* FaultPhases::waiting_question(protocol::NodeSet to, const protocol::Message& answer,
+                                                     protocol::PageId page) {
+  if (question_count_ == 0 || to.size() != 1) return nullptr;
+  const protocol::NodeId asker{static_cast<std::uint8_t>(std::countr_zero(to.bits()))};
+  Question& question = question_of(page, asker);
+  const bool matches = question.from == asker && question.page == page &&
+                       (answer.type == MessageType::kAck || question.transaction == answer.transaction.value);
+  return matches ? &question : nullptr;
+}
+
+// Since its first time, if it was repeated while it waited.
 std::uint64_t FaultPhases::asked_ns(protocol::NodeSet to, const protocol::Message& message,
                                     protocol::PageId page) {
   if (!is_answer(message.type)) return 0;
-  if (asking_ != protocol::kNoNode && to == protocol::NodeSet::of(asking_)) return received_ns_;
-  if (to.size() != 1) return 0;
-  const protocol::NodeId asker{static_cast<std::uint8_t>(std::countr_zero(to.bits()))};
-  Question& question = question_of(page, asker);
-  const bool matches =
-      question.from == asker && question.page == page &&
-      (message.type == MessageType::kAck || question.transaction == message.transaction.value);
-  if (!matches) return 0;
-  question.from = protocol::kNoNode;
-  return question.received_ns;
+  if (Question* const question = waiting_question(to, message, page)) {
+    question->from = protocol::kNoNode;
+    --question_count_;
+    return question->received_ns;
+  }
+  const bool at_once = asking_ != protocol::kNoNode && to == protocol::NodeSet::of(asking_);
+  return at_once ? received_ns_ : 0;
 }
 
 std::uint32_t FaultPhases::service_ns(std::uint64_t asked_ns) const {

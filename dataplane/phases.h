@@ -1,7 +1,8 @@
 // Where the time of a fault goes. A fault is stamped when the service's thread was stopped (trap), when a
-// driver took the fault in (posted), when the request was flushed (sent), when the frame that completed the
-// answer was taken from the port (complete), when the page was mapped, and, delivered inline, when the
-// handler is about to return (resumed). The owner sends back how long a request was in its hands, as a
+// driver took the fault in (posted), when the request was about to be flushed (sent), when the port was asked
+// for the frame that completed the answer (complete: the turn's beginning, for a look at the clock between
+// port and frame would hold up the processor by 90 ns), when the page was mapped, and, delivered inline, when
+// the handler is about to return (resumed). The owner sends back how long a request was in its hands, as a
 // duration, for clocks of two hosts differ.
 //
 // The phases between the stamps add up to the whole. Whoever has the loop's drive calls what is here, unless
@@ -32,8 +33,9 @@ std::string_view kind_name(FaultKind kind);
 enum class Phase : std::uint8_t {
   kPost,     // trap to posted
   kSend,     // posted to sent, the first time if it was repeated
-  kWire,     // sent to complete, without the service
-  kService,  // the answering node: from the request's burst to the answer, as that node measured it
+  kWire,     // sent to complete, without the service; telling the device and waking the peer included
+  kService,  // the answering node: from the turn that took the request to the answer, as that node measured
+             // it
   kMap,      // complete to mapped
   kResume,   // inline delivery alone: mapped to the handler's return
   kTotal,    // trap to the last stamp
@@ -221,6 +223,7 @@ class FaultPhases {
   void sent(std::uint64_t now_ns);
   void note_unsent();
   static void note(Stamps& stamps);
+  Question* waiting_question(protocol::NodeSet to, const protocol::Message& answer, protocol::PageId page);
   Question& question_of(protocol::PageId page, protocol::NodeId from) {
     return questions_[(page.index * 5U + page.region * 67U + from.value * 31U) % kQuestions];
   }
@@ -234,6 +237,7 @@ class FaultPhases {
   MappedStamp own_;
   std::vector<Stamps> stamps_;  // by round
   std::size_t unsent_count_ = 0;
+  std::size_t question_count_ = 0;
   protocol::NodeId asking_ = protocol::kNoNode;
   std::array<std::uint16_t, kUnsentMax> unsent_{};
   MappedBoard board_;
