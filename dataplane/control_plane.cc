@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "dataplane/futex.h"
+
 namespace pagewire::dataplane {
 
 std::uint64_t now_ns() {
@@ -23,7 +25,7 @@ void ControlPlane::on_beat(protocol::NodeId from, std::uint64_t boot_id, const p
   if (known != 0 && known != boot_id) control_.restarted(from);
   control_.on_beat(from, beat, protocol::Time{now_ns()}, out);
   due_ns_.store(0, std::memory_order_relaxed);
-  changed_.notify_all();
+  tell_change();
 }
 
 void ControlPlane::on_region(protocol::NodeId from, const protocol::RegionDeclaration& declaration,
@@ -31,7 +33,7 @@ void ControlPlane::on_region(protocol::NodeId from, const protocol::RegionDeclar
   const std::lock_guard lock(mutex_);
   control_.on_region(from, declaration, protocol::Time{now_ns()}, out);
   due_ns_.store(0, std::memory_order_relaxed);
-  changed_.notify_all();
+  tell_change();
 }
 
 std::uint64_t ControlPlane::tick(std::uint64_t now, protocol::ControlFrames& out) {
@@ -42,14 +44,34 @@ std::uint64_t ControlPlane::tick(std::uint64_t now, protocol::ControlFrames& out
   });
   const std::uint64_t due = control_.tick(protocol::Time{now}, out).ns;
   due_ns_.store(due, std::memory_order_relaxed);
-  changed_.notify_all();
+  tell_change();
   return due;
+}
+
+// Who counts himself as waiting and then finds the number of changes as it was is woken by the next one.
+void ControlPlane::tell_change() {
+  changes_.fetch_add(1);
+  if (waiting_.load() != 0) futex_wake(changes_, kWakeAll);
 }
 
 bool ControlPlane::wait_until(Clock::time_point deadline,
                               const std::function<bool(const protocol::Control&)>& done) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_until(lock, deadline, [&] { return done(control_); });
+  constexpr std::int64_t kLongNs = 1'000'000'000;
+  waiting_.fetch_add(1);
+  bool is_done = false;
+  for (;;) {
+    const std::uint32_t seen = changes_.load();
+    is_done = with([&](const protocol::Control& control) { return done(control); });
+    const auto now = Clock::now();
+    if (is_done || now >= deadline) break;
+    const std::int64_t left_ns =
+        deadline - now > std::chrono::nanoseconds(kLongNs)
+            ? kLongNs
+            : std::chrono::duration_cast<std::chrono::nanoseconds>(deadline - now).count();
+    futex_wait_for(changes_, seen, static_cast<std::uint64_t>(left_ns));
+  }
+  waiting_.fetch_sub(1);
+  return is_done;
 }
 
 }  // namespace pagewire::dataplane

@@ -2,12 +2,15 @@
 // and wait.
 #pragma once
 
+#include <atomic>
 #include <chrono>
-#include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
+#include <utility>
 
 #include "dataplane/membership.h"
+#include "dataplane/signals_blocked.h"
 #include "protocol/control.h"
 
 namespace pagewire::dataplane {
@@ -31,9 +34,15 @@ class ControlPlane {
   std::uint64_t due_ns() const { return due_ns_.load(std::memory_order_relaxed); }
 
   // Threads of the service: looks at, or changes, the state under the lock; a change is told to the others at
-  // once.
+  // once. No signal is served under the lock: whoever drives a loop wants it, too, and a handler may wait for
+  // a page.
   template <typename F>
   auto with(F&& f) {
+    const SignalsBlocked blocked;
+    return with_signals_blocked(std::forward<F>(f));
+  }
+  template <typename F>
+  auto with_signals_blocked(F&& f) {  // the caller has done so
     const std::lock_guard lock(mutex_);
     return f(control_);
   }
@@ -48,8 +57,11 @@ class ControlPlane {
   bool wait_until(Clock::time_point deadline, const std::function<bool(const protocol::Control&)>& done);
 
  private:
+  void tell_change();
+
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::atomic<std::uint32_t> changes_{0};
+  std::atomic<std::uint32_t> waiting_{0};
   protocol::Control control_;
   Membership& membership_;
   std::function<void()> wake_loop_;

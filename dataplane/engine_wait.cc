@@ -1,6 +1,5 @@
 // A thread of the service that is blocked in a call of ours, and drives the loops meanwhile.
 #include <poll.h>
-#include <pthread.h>
 #include <rte_pause.h>
 #include <sched.h>
 
@@ -9,6 +8,7 @@
 #include <ctime>
 
 #include "dataplane/engine.h"
+#include "dataplane/signals_blocked.h"
 
 namespace pagewire::dataplane {
 
@@ -17,23 +17,6 @@ namespace {
 // Without work: spins so long, then yields so long, then sleeps.
 constexpr std::uint64_t kSpinNs = 5'000;
 constexpr std::uint64_t kYieldNs = 100'000;
-
-// No signal may be served while a loop is driven: its handler could touch a page that only we can bring.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-  const sigset_t& before() const { return before_; }
-
- private:
-  sigset_t before_{};
-};
 
 std::uint64_t ns_of(ControlPlane::Clock::time_point time) {
   return static_cast<std::uint64_t>(
@@ -123,7 +106,8 @@ bool Engine::wait_until(ControlPlane::Clock::time_point deadline,
   std::uint64_t worked_ns = now_ns();
   while (!waiter.stopping()) {
     const bool worked = waiter.turn();
-    if (control_->with([&](const protocol::Control& control) { return done(control); })) return true;
+    if (control_->with_signals_blocked([&](const protocol::Control& control) { return done(control); }))
+      return true;
     const std::uint64_t now = now_ns();
     if (now >= deadline_ns) return false;
     if (worked) worked_ns = now;

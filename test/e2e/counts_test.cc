@@ -18,9 +18,19 @@ void expect_exact(const std::vector<Finished>& nodes, std::uint64_t total) {
   }
 }
 
-void count_together(const std::string& layout, int loops) {
-  Cluster cluster("counts", 3,
-                  {"--count", std::to_string(kAdds), "--layout", layout, "--loops", std::to_string(loops)});
+using Flags = std::vector<std::string>;
+Flags with(Flags flags, const Flags& more) {
+  flags.insert(flags.end(), more.begin(), more.end());
+  return flags;
+}
+const Flags kInline = {"--inline"};
+const Flags kSelf = {"--self"};
+const Flags kInlineSelf = {"--inline", "--self"};
+
+void count_together(const std::string& layout, int loops, const Flags& way = {}) {
+  Cluster cluster(
+      "counts", 3,
+      with({"--count", std::to_string(kAdds), "--layout", layout, "--loops", std::to_string(loops)}, way));
   expect_exact(cluster.finish_all(120), 3 * kAdds);
 }
 
@@ -31,8 +41,17 @@ TEST(Counts, atomics_on_one_page__two_loops) { count_together("page", 2); }
 TEST(Counts, atomics_on_64_pages__one_loop) { count_together("pages", 1); }
 TEST(Counts, atomics_on_64_pages__two_loops) { count_together("pages", 2); }
 
-void lock_together(const std::string& layout, std::uint64_t entries) {
-  Cluster cluster("peterson", 2, {"--count", std::to_string(entries), "--layout", layout});
+TEST(Counts, one_atomic__inline_self) { count_together("one", 1, kInlineSelf); }
+TEST(Counts, one_atomic__inline) { count_together("one", 1, kInline); }
+TEST(Counts, one_atomic__self) { count_together("one", 1, kSelf); }
+TEST(Counts, atomics_on_one_page__two_loops__inline_self) { count_together("page", 2, kInlineSelf); }
+TEST(Counts, atomics_on_64_pages__inline_self) { count_together("pages", 1, kInlineSelf); }
+TEST(Counts, atomics_on_64_pages__two_loops__inline_self) { count_together("pages", 2, kInlineSelf); }
+TEST(Counts, atomics_on_64_pages__inline) { count_together("pages", 1, kInline); }
+TEST(Counts, atomics_on_64_pages__self) { count_together("pages", 1, kSelf); }
+
+void lock_together(const std::string& layout, std::uint64_t entries, const Flags& way = {}) {
+  Cluster cluster("peterson", 2, with({"--count", std::to_string(entries), "--layout", layout}, way));
   for (const Finished& node : cluster.finish_all(150)) {
     EXPECT_EQ(node.exit_code, 0) << node.output;
     EXPECT_EQ(node.at("violations"), 0u) << node.output;
@@ -43,6 +62,10 @@ void lock_together(const std::string& layout, std::uint64_t entries) {
 
 TEST(Peterson, all_on_one_page) { lock_together("page", 100'000); }
 TEST(Peterson, each_word_on_its_page) { lock_together("pages", long_or(100'000, 10'000)); }
+TEST(Peterson, all_on_one_page__inline_self) { lock_together("page", long_or(100'000, 30'000), kInlineSelf); }
+TEST(Peterson, each_word_on_its_page__inline_self) {
+  lock_together("pages", long_or(100'000, 10'000), kInlineSelf);
+}
 
 TEST(BigRegion, is_right_and_costs_its_bytes_once) {
   constexpr std::uint64_t kMegabytes = 64;

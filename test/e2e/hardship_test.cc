@@ -25,9 +25,11 @@ std::uint64_t print_seed() {
   return seed;
 }
 
-void count_under_loss(const std::string& layout, int loops, std::uint64_t adds) {
+void count_under_loss(const std::string& layout, int loops, std::uint64_t adds,
+                      const std::vector<std::string>& way = {}) {
   const std::uint64_t seed = print_seed();
   std::vector<std::string> flags = lossy(seed);
+  flags.insert(flags.end(), way.begin(), way.end());
   flags.insert(flags.end(),
                {"--count", std::to_string(adds), "--layout", layout, "--loops", std::to_string(loops)});
   Cluster cluster("counts", 3, flags);
@@ -44,6 +46,11 @@ TEST(Lossy, atomics_on_one_page__one_loop) { count_under_loss("page", 1, 200'000
 TEST(Lossy, atomics_on_64_pages__one_loop) { count_under_loss("pages", 1, 200'000); }
 TEST(Lossy, atomics_on_64_pages__two_loops) { count_under_loss("pages", 2, 200'000); }
 
+TEST(Lossy, atomics_on_64_pages__inline_self) {
+  count_under_loss("pages", 1, 100'000, {"--inline", "--self"});
+}
+TEST(Lossy, atomics_on_64_pages__two_loops__inline) { count_under_loss("pages", 2, 100'000, {"--inline"}); }
+
 TEST(Lossy, peterson) {
   const std::uint64_t seed = print_seed();
   std::vector<std::string> flags = lossy(seed);
@@ -56,8 +63,15 @@ TEST(Lossy, peterson) {
   }
 }
 
-void one_node_falls_silent(int signal) {
-  Cluster cluster("dead_peer", 3, {"--silence-ms", "500"});
+using Flags = std::vector<std::string>;
+Flags with(Flags flags, const Flags& more) {
+  flags.insert(flags.end(), more.begin(), more.end());
+  return flags;
+}
+const Flags kInlineSelf = {"--inline", "--self"};
+
+void one_node_falls_silent(int signal, const Flags& way = {}) {
+  Cluster cluster("dead_peer", 3, with({"--silence-ms", "500"}, way));
   ASSERT_TRUE(cluster.wait_for(2, "victim_ready", 60)) << cluster.finish(2, 1).output;
   cluster.signal(2, signal);
   for (std::uint32_t node = 0; node < 2; ++node) {
@@ -77,15 +91,31 @@ void one_node_falls_silent(int signal) {
 
 TEST(DeadPeer, killed__others_go_on_and_know_it) { one_node_falls_silent(SIGKILL); }
 TEST(DeadPeer, stopped__others_go_on_and_know_it) { one_node_falls_silent(SIGSTOP); }
+TEST(DeadPeer, killed__others_go_on_and_know_it__inline_self) { one_node_falls_silent(SIGKILL, kInlineSelf); }
+TEST(DeadPeer, stopped__others_go_on_and_know_it__inline_self) {
+  one_node_falls_silent(SIGSTOP, kInlineSelf);
+}
 
-TEST(DeadPeer, threads_blocked_when_their_node_ends__get_sigbus) {
-  Cluster cluster("blocked_at_end", 2, {"--silence-ms", "500"});
+void a_blocked_thread_gets_sigbus(const Flags& way) {
+  Cluster cluster("blocked_at_end", 2, with({"--silence-ms", "500"}, way));
   ASSERT_TRUE(cluster.wait_for(1, "victim_ready", 60)) << cluster.finish(1, 1).output;
   cluster.signal(1, SIGSTOP);
   const Finished finished = cluster.finish(0, 60);
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   EXPECT_EQ(finished.at("waits"), 1u) << finished.output;
   EXPECT_EQ(finished.at("outcome"), 1u) << finished.output;
+}
+
+TEST(DeadPeer, threads_blocked_when_their_node_ends__get_sigbus) { a_blocked_thread_gets_sigbus({}); }
+TEST(DeadPeer, threads_blocked_when_their_node_ends__get_sigbus__self) {
+  a_blocked_thread_gets_sigbus({"--self"});
+}
+// By the handler that the service had before.
+TEST(DeadPeer, threads_blocked_when_their_node_ends__get_sigbus__inline) {
+  a_blocked_thread_gets_sigbus({"--inline"});
+}
+TEST(DeadPeer, threads_blocked_when_their_node_ends__get_sigbus__inline_self) {
+  a_blocked_thread_gets_sigbus(kInlineSelf);
 }
 
 TEST(SystemCalls, read_and_write_work_on_absent_pages) {

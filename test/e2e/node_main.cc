@@ -24,7 +24,8 @@ const std::map<std::string, std::function<void(Node&, const Arguments&)>> kScena
     {"rows", run_rows},           {"big", run_big},
     {"dead_peer", run_dead_peer}, {"syscalls", run_syscalls},
     {"mismatch", run_mismatch},   {"blocked_at_end", run_blocked_at_end},
-    {"multicast", run_multicast},
+    {"multicast", run_multicast}, {"crowd", run_crowd},
+    {"soak", run_soak},
 };
 
 void report_totals(const Node& node) {
@@ -67,6 +68,8 @@ int run(int argc, char** argv) {
   app.add_flag_callback("--self", [&] { overrides.loop_kind = LoopKind::kSelf; });
   app.add_option("--count", arguments.count);
   app.add_option("--layout", arguments.layout);
+  app.add_option("--threads", arguments.threads);
+  app.add_option("--seconds", arguments.seconds);
   CLI11_PARSE(app, argc, argv);
 
   Config config = Config::local(node, nodes, folder);

@@ -13,8 +13,10 @@ namespace pagewire::e2e {
 struct Arguments {
   std::string scenario;
   Config config;
-  std::uint64_t count = 0;  // how often, how many; the scenario's own
-  std::string layout;       // counts: one, page, pages
+  std::uint64_t count = 0;    // how often, how many; the scenario's own
+  std::string layout;         // counts: one, page, pages
+  std::uint32_t threads = 1;  // of the service, on each node
+  std::uint64_t seconds = 10;
 };
 
 inline void report(const std::string& key, std::uint64_t value) {
@@ -34,5 +36,7 @@ void run_syscalls(Node& node, const Arguments& arguments);
 void run_mismatch(Node& node, const Arguments& arguments);
 void run_blocked_at_end(Node& node, const Arguments& arguments);
 void run_multicast(Node& node, const Arguments& arguments);
+void run_crowd(Node& node, const Arguments& arguments);
+void run_soak(Node& node, const Arguments& arguments);
 
 }  // namespace pagewire::e2e

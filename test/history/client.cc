@@ -185,6 +185,8 @@ int parse_and_record(int argc, char** argv) {
   app.add_option("--seed", options.seed);
   app.add_option("--out", options.out);
   app.add_option("--loops", overrides.loops);
+  app.add_flag_callback("--inline", [&] { overrides.delivery = Delivery::kInline; });
+  app.add_flag_callback("--self", [&] { overrides.loop_kind = LoopKind::kSelf; });
   app.add_option("--drop", overrides.impairment.drop);
   app.add_option("--duplicate", overrides.impairment.duplicate);
   app.add_option("--reorder", overrides.impairment.reorder);
@@ -193,6 +195,8 @@ int parse_and_record(int argc, char** argv) {
 
   Config config = Config::local(node, nodes, folder);
   config.loops = overrides.loops;
+  config.delivery = overrides.delivery;
+  config.loop_kind = overrides.loop_kind;
   config.impairment = overrides.impairment;
   config.impairment.seed = options.seed;
   config.retry_us = overrides.retry_us;

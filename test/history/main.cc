@@ -48,6 +48,8 @@ int run(int argc, char** argv) {
   app.add_option("--loops", options.loops, "packet loops of each node")
       ->check(CLI::Range(1, 4))
       ->capture_default_str();
+  app.add_flag("--inline", options.inline_delivery, "faults are taken by the threads themselves");
+  app.add_flag("--self", options.self_driven, "loops are driven by the threads that wait");
   app.add_option("--words", options.words)->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--pages", options.pages)->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--pause-us", options.pause_us, "longest pause of a client between operations")

@@ -26,6 +26,8 @@ std::vector<std::string> flags_of(const RecordOptions& options, const std::strin
                                  "--loops",      std::to_string(options.loops),
                                  "--seed",       std::to_string(options.seed)};
   if (!keep.empty()) flags.insert(flags.end(), {"--out", keep});
+  if (options.inline_delivery) flags.emplace_back("--inline");
+  if (options.self_driven) flags.emplace_back("--self");
   if (options.loss > 0) {
     flags.insert(flags.end(),
                  {"--drop", std::to_string(options.loss), "--duplicate", std::to_string(options.loss / 2),
@@ -63,8 +65,9 @@ KeptHistory record(const RecordOptions& options, const std::atomic<bool>* stop) 
     if (finished.exit_code == 0) continue;
     throw Error(fmt::format("node {} of the recording", node),
                 fmt::format("exit code {}\n{}", finished.exit_code, finished.output),
-                fmt::format("Repeat with --operations {} --seed {} --loss {}", options.operations,
-                            options.seed, options.loss));
+                fmt::format("Repeat with --operations {} --seed {} --loss {}{}{}", options.operations,
+                            options.seed, options.loss, options.inline_delivery ? " --inline" : "",
+                            options.self_driven ? " --self" : ""));
   }
   return read_history(keep.empty() ? cluster.folder() : keep);
 }

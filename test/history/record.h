@@ -16,6 +16,8 @@ struct RecordOptions {
   std::uint32_t words = 12;
   std::uint32_t pages = 4;
   std::uint32_t loops = 1;
+  bool inline_delivery = false;
+  bool self_driven = false;     // loops without a thread that spins
   std::uint32_t pause_us = 40;  // longest pause between two operations of a client
   std::uint64_t seed = 1;       // of what is done, and of what is lost
   double loss = 0;              // share of frames lost; as many are overtaken, half as many doubled

@@ -20,6 +20,10 @@
 namespace pagewire::history {
 namespace {
 
+std::string way_of(const RecordOptions& options) {
+  return std::string(options.inline_delivery ? " --inline" : "") + (options.self_driven ? " --self" : "");
+}
+
 class Recorded : public testing::Test {
  protected:
   void record_and_check(RecordOptions options) {
@@ -27,7 +31,7 @@ class Recorded : public testing::Test {
     SCOPED_TRACE("repeat: bazel run //test/history -- --operations " + std::to_string(options.operations) +
                  " --seed " + std::to_string(options.seed) + " --loss " + std::to_string(options.loss) +
                  " --threads " + std::to_string(options.threads) + " --loops " +
-                 std::to_string(options.loops));
+                 std::to_string(options.loops) + way_of(options));
     KeptHistory kept = record(options);
     const Judgement judgement = judge(kept);
     std::fputs(judgement.table.c_str(), stdout);
@@ -42,7 +46,8 @@ class Recorded : public testing::Test {
         << "hardly a page moved: that shows nothing";
     proof::row("history",
                std::to_string(options.nodes) + " processes, " + std::to_string(options.threads) +
-                   " client(s) each, loss " + std::to_string(static_cast<int>(options.loss * 100)) + " %",
+                   " client(s) each, loss " + std::to_string(static_cast<int>(options.loss * 100)) + " %" +
+                   way_of(options),
                std::to_string(operations) + " operations, " + std::to_string(kept.total("page_transfers")) +
                    " page transfers");
     ASSERT_TRUE(make_one_read_go_back(kept.history, options.seed));
@@ -61,6 +66,25 @@ TEST_F(Recorded, under_loss) {
 TEST_F(Recorded, under_loss__two_clients_a_node__two_loops) {
   record_and_check(
       {.threads = 2, .operations = e2e::long_or(600'000, 12'000), .words = 24, .loops = 2, .loss = 0.1});
+}
+
+TEST_F(Recorded, inline_delivery__self_driven) {
+  record_and_check(
+      {.operations = e2e::long_or(600'000, 20'000), .inline_delivery = true, .self_driven = true});
+}
+
+TEST_F(Recorded, inline_delivery__self_driven__under_loss__two_clients_a_node__two_loops) {
+  record_and_check({.threads = 2,
+                    .operations = e2e::long_or(600'000, 12'000),
+                    .words = 24,
+                    .loops = 2,
+                    .inline_delivery = true,
+                    .self_driven = true,
+                    .loss = 0.1});
+}
+
+TEST_F(Recorded, inline_delivery__under_loss) {
+  record_and_check({.operations = e2e::long_or(600'000, 12'000), .inline_delivery = true, .loss = 0.1});
 }
 
 int exit_code_of(const std::string& arguments) {

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "test/e2e/cluster.h"
 #include "test/litmus/campaign.h"
@@ -35,7 +36,7 @@ std::string shape_text(const testing::TestParamInfo<std::size_t>& info) {
                                    : text.replace(plus, 1, "plus");  // GoogleTest takes letters and digits
 }
 
-void record_row(const std::vector<CaseReport>& reports) {
+void record_row(const std::vector<CaseReport>& reports, const std::string& way = "") {
   std::uint64_t iterations = 0;
   std::uint64_t faults = 0;
   std::uint64_t weak = 0;
@@ -44,7 +45,7 @@ void record_row(const std::vector<CaseReport>& reports) {
     faults += report.result.fault_count;
     weak += verdict_of(judge(report.one.code(), report.one.order), report.result.histogram).weak_count;
   }
-  proof::row("litmus", std::string(reports.front().one.code().name) + ", 3 orders, 2 layouts",
+  proof::row("litmus", std::string(reports.front().one.code().name) + ", 3 orders, 2 layouts" + way,
              std::to_string(iterations) + " iterations, " + std::to_string(faults) +
                  " page faults, weak seen " + std::to_string(weak) + " times");
 }
@@ -68,6 +69,41 @@ TEST_P(OnRegions, show_nothing_that_cpp_forbids) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(All, OnRegions, testing::Range(std::size_t{0}, kShapes.size()), shape_text);
+
+// Faults taken by the threads themselves, which then drive the loops: other threads map and withdraw pages.
+class OnRegionsInline : public testing::TestWithParam<std::vector<std::string>> {};
+INSTANTIATE_TEST_SUITE_P(Ways, OnRegionsInline,
+                         testing::Values(std::vector<std::string>{"--inline"},
+                                         std::vector<std::string>{"--self"},
+                                         std::vector<std::string>{"--inline", "--self"}),
+                         [](const auto& info) {
+                           std::string name;
+                           for (const std::string& flag : info.param)
+                             name += (name.empty() ? "" : "_") + flag.substr(2);
+                           return name;
+                         });
+
+TEST_P(OnRegionsInline, show_nothing_that_cpp_forbids) {
+  for (const char* name : {"SB", "MP", "IRIW"}) {
+    const std::size_t shape = index_of(shape_names(), name).value();
+    // Four nodes on two cores take their time.
+    const std::uint64_t short_run = kShapes[shape].thread_count > 2 ? 500 : 8'000;
+    CampaignOptions options = options_for(shape, e2e::long_or(25 * short_run, short_run));
+    options.node_flags = GetParam();
+    const std::vector<CaseReport> reports = run_cases(options, [](const CaseReport&) {});
+    EXPECT_TRUE(all_passed(reports)) << "seed " << options.seed << '\n' << summary_text(reports);
+    std::uint64_t faults = 0;
+    std::uint64_t batches = 0;
+    for (const CaseReport& report : reports) {
+      faults += report.result.fault_count;
+      batches += report.result.batch_count;
+    }
+    EXPECT_GE(faults, 5 * batches) << name << ": pages hardly moved";
+    std::string way;
+    for (const std::string& flag : GetParam()) way += " " + flag;
+    record_row(reports, way);
+  }
+}
 
 TEST(OnRegionsOverABadNetwork, message_passing_and_iriw_show_nothing_that_cpp_forbids) {
   for (const char* name : {"MP", "IRIW"}) {

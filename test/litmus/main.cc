@@ -40,6 +40,8 @@ struct Arguments {
   double drop = 0;
   double duplicate = 0;
   double reorder = 0;
+  bool inline_delivery = false;
+  bool self_driven = false;
 };
 
 template <typename Names>
@@ -137,9 +139,10 @@ int run(const Arguments& arguments) {
     if (all_passed({report})) continue;
     fmt::print(
         "again, with the same plan; threads race, so it may take more than once:\n"
-        "  bazel run //test/litmus -- --test {} --order {} --layout {} --iterations {} --seed {}\n",
+        "  bazel run //test/litmus -- --test {} --order {} --layout {} --iterations {} --seed {} {}\n",
         report.one.code().name, report.one.order_name(), report.one.layout_name(),
-        report.result.histogram.total(), arguments.options.seed);
+        report.result.histogram.total(), arguments.options.seed,
+        fmt::join(arguments.options.node_flags, " "));
   }
   return kForbidden;
 }
@@ -165,6 +168,8 @@ int parse_and_run(int argc, char** argv) {
   app.add_option("--memory", arguments.memory,
                  "region, or plain: a mapped file without Pagewire, to compare with")
       ->check(CLI::IsMember(std::vector<std::string>(kMemoryNames.begin(), kMemoryNames.end())));
+  app.add_flag("--inline", arguments.inline_delivery, "inline delivery of faults in the nodes");
+  app.add_flag("--self", arguments.self_driven, "loops that are driven by the threads that wait");
   auto* hold = app.add_option("--hold-us", arguments.hold_us, "timeouts.hold_us of the nodes");
   app.add_option("--drop", arguments.drop, "share of frames lost")->check(CLI::Range(0.0, 1.0));
   app.add_option("--duplicate", arguments.duplicate, "share of frames doubled")->check(CLI::Range(0.0, 1.0));
@@ -188,6 +193,8 @@ int parse_and_run(int argc, char** argv) {
   options.node_flags = {"--drop",      fmt::format("{}", arguments.drop),
                         "--duplicate", fmt::format("{}", arguments.duplicate),
                         "--reorder",   fmt::format("{}", arguments.reorder)};
+  if (arguments.inline_delivery) options.node_flags.emplace_back("--inline");
+  if (arguments.self_driven) options.node_flags.emplace_back("--self");
   if (hold->count() > 0)
     options.node_flags.insert(options.node_flags.end(), {"--hold-us", std::to_string(arguments.hold_us)});
   return run(arguments);

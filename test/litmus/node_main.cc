@@ -65,6 +65,8 @@ void run_all(const Arguments& arguments, Scaffold& scaffold, std::span<std::uint
 void run_in_region(const Arguments& arguments, Scaffold& scaffold) {
   Config config = Config::local(arguments.task.node, arguments.task.node_count, arguments.folder);
   config.hold_us = arguments.overrides.hold_us;
+  config.delivery = arguments.overrides.delivery;
+  config.loop_kind = arguments.overrides.loop_kind;
   config.impairment = arguments.overrides.impairment;
   config.impairment.seed = arguments.task.seed;
   Node node(config);
@@ -113,6 +115,8 @@ int run_node(int argc, char** argv) {
   app.add_option("--seed", arguments.task.seed);
   app.add_option("--memory", memory);
   app.add_option("--hold-us", arguments.overrides.hold_us);
+  app.add_flag_callback("--inline", [&] { arguments.overrides.delivery = Delivery::kInline; });
+  app.add_flag_callback("--self", [&] { arguments.overrides.loop_kind = LoopKind::kSelf; });
   app.add_option("--drop", arguments.overrides.impairment.drop);
   app.add_option("--duplicate", arguments.overrides.impairment.duplicate);
   app.add_option("--reorder", arguments.overrides.impairment.reorder);
