@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fault/descriptor.h"
+#include "fault/scheduling.h"
 #include "fault/setup_error.h"
 
 namespace pagewire::fault {
@@ -35,6 +36,10 @@ class FaultThreads::Member final : private FaultSink {
   Member(FaultThreads& all, int core) : all_(all), core_(core), thread_(*this, core) {}
 
   int core() const { return core_; }
+  void stay_on(int core) {  // on its own thread
+    core_ = core;
+    stay_on_core(core);
+  }
   FaultThread& thread() { return thread_; }
   const FaultThread& thread() const { return thread_; }
 
@@ -88,6 +93,9 @@ void FaultThreads::start_on(int core) {
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (core < 0 || !lock || members_.empty() || members_.size() >= kThreadsMax) return;
   if (std::ranges::any_of(members_, [&](const auto& member) { return member->core() == core; })) return;
+  // The first, which floats, settles where the first fault came from: floating, it would at times read the
+  // fault on another core, before the thread on the right one has been switched to.
+  if (members_.front()->core() < 0) return members_.front()->stay_on(core);
   try {
     auto member = std::make_unique<Member>(*this, core);
     for (const auto& [region, memory] : regions_) member->thread().add(region, *memory);

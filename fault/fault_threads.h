@@ -3,9 +3,9 @@
 // machine's exit): so the kernel wakes them all, and the one on the faulting thread's core has read the fault
 // before the others run.
 //
-// It starts with one thread that floats. When a thread is seen to fault on a core that has none, one is
-// started there, pinned, up to a limit; cores are looked up by the faults' thread ids, each at most ten times
-// a second.
+// It starts with one thread, which settles on the core of the first fault. When a thread is seen to fault on
+// a core that has none, one is started there, pinned, up to a limit; cores are looked up by the faults'
+// thread ids, each at most ten times a second.
 #pragma once
 
 #include <cstddef>
