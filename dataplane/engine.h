@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -84,6 +85,10 @@ class Engine final : public fault::FaultSink, public fault::InlineSink {
 
  private:
   class Waiter;
+  class SignalsWaiting;
+  std::optional<bool> wait_in_place(std::uint64_t deadline_ns,
+                                    const std::function<bool(const protocol::Control&)>& done,
+                                    SignalsWaiting& signals);
   bool threads_wait(const RegionState& region) const;
 
   EngineOptions options_;

@@ -136,11 +136,7 @@ void Loop::sleep_until_granted(std::uint32_t page, const sigset_t& interrupted, 
     doorbell_.ring();  // if our fault is still on the board
     sigset_t all;
     pthread_sigmask(SIG_SETMASK, &interrupted, &all);
-    if (sleeper_.load() == this_thread_id()) {  // we were interrupted while sleeping for the loop
-      poll_fds(back_by_ns_.load());
-    } else {
-      futex_wait(word.sequence, seen);
-    }
+    futex_wait(word.sequence, seen);
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
   }
   word.sleepers.fetch_sub(1);

@@ -219,10 +219,6 @@ TEST_P(Signals, handler_faults__while_its_thread_is_in_a_call_of_ours) {
 // Signals at any moment: in barriers, in faults, in calls of ours, between them. Node 0 takes the handler's
 // page away again and again, so that it is mostly elsewhere.
 TEST_P(Signals, handlers_that_fault__at_any_moment) {
-  if (GetParam().loop_kind == LoopKind::kSelf) {
-    GTEST_SKIP() << "docs/latency.md: with self-driven loops a handler must not fault while its thread "
-                    "sleeps in a call";
-  }
   constexpr std::uint64_t kSteps = 1'500;
   RingCluster cluster(with_way({.nodes = 2, .loops = 2}));
   const Regions regions = cluster.open("grid", 40);
