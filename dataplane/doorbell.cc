@@ -19,9 +19,9 @@ Doorbell::Doorbell() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
 
 Doorbell::~Doorbell() { close(fd_); }
 
-bool Doorbell::ring() {
+bool Doorbell::ring(bool urgent) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (sleeping_.load(std::memory_order_relaxed) == 0 || sleeping_.exchange(0) == 0) return false;
+  if (!is_rung(sleeping_.load(std::memory_order_relaxed), urgent) || sleeping_.exchange(0) == 0) return false;
   const std::uint64_t one = 1;
   return write(fd_, &one, sizeof(one)) == sizeof(one);
 }
@@ -31,8 +31,8 @@ void Doorbell::ring_for_good() {
   [[maybe_unused]] const ssize_t written = write(fd_, &one, sizeof(one));
 }
 
-void Doorbell::arm() {
-  sleeping_.store(1, std::memory_order_relaxed);
+void Doorbell::arm(Ringing by) {
+  sleeping_.store(static_cast<std::uint32_t>(by), std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 

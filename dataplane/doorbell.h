@@ -12,12 +12,22 @@
 // one sees the other side's store (Dekker): either the loop finds the work, or the other finds it asleep and
 // rings. The fd stays readable until it is drained, so a ring between B and poll() isn't lost. Only one of
 // several ringers writes.
+//
+// A loop for which nobody waits may sleep through what is not urgent (Ringing::kUrgent); it finds that when
+// it is awake for another reason.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
 namespace pagewire::dataplane {
+
+// What `sleeping` says, in memory that processes share, too. 0: awake.
+enum class Ringing : std::uint32_t { kAny = 1, kUrgent = 2 };
+inline bool is_rung(std::uint32_t sleeping, bool urgent) {
+  return sleeping == static_cast<std::uint32_t>(Ringing::kAny) ||
+         (urgent && sleeping == static_cast<std::uint32_t>(Ringing::kUrgent));
+}
 
 class Doorbell {
  public:
@@ -27,10 +37,10 @@ class Doorbell {
   Doorbell& operator=(const Doorbell&) = delete;
 
   // Any thread, after it has put its work where the loop looks. True if the loop slept and is being woken.
-  bool ring();
+  bool ring(bool urgent = true);
   // Who drives the loop: after arm() looks for work once more; then who sleeps may poll fd() for input.
   // disarm() costs a store, the fd stays as it is: who polled it drains it.
-  void arm();
+  void arm(Ringing by = Ringing::kAny);
   void disarm();
   void drain();
   // Makes the fd readable and leaves it so; for a bell that is never drained.

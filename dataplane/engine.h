@@ -36,7 +36,7 @@ struct EngineOptions {
   std::uint64_t hold_ns = 0;
   std::size_t round_count = 512;
   LoopKind loop_kind = LoopKind::kShared;
-  bool real_time = true;
+  bool real_time = true;   // threads that never spin long go before others, if the process may ask for that
   bool scan_ahead = true;  // ask ahead of scans
 };
 

@@ -130,7 +130,8 @@ bool Engine::Waiter::sleep(std::uint64_t until_ns, SignalsWaiting& signals) {
   return fds.front().revents == 0;
 }
 
-// One thread is enough: the others, and all if there is no descriptor for signals, wait for the control plane.
+// One thread is enough: the others, and all if there is no descriptor for signals, wait for the control
+// plane.
 bool Engine::wait_until(ControlPlane::Clock::time_point deadline,
                         const std::function<bool(const protocol::Control&)>& done) {
   if (options_.loop_kind != LoopKind::kSelf) return control_->wait_until(deadline, done);

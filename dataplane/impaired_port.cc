@@ -102,6 +102,9 @@ class ImpairedPortImpl final : public ImpairedPort {
   void send(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override {
     inner_->send(queue, to, frame);
   }
+  void send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override {
+    inner_->send_quietly(queue, to, frame);
+  }
   void flush(std::uint16_t queue) override { inner_->flush(queue); }
   void learn(std::uint16_t queue, protocol::NodeId sender, const rte_mbuf* frame) override {
     inner_->learn(queue, sender, frame);
@@ -110,6 +113,7 @@ class ImpairedPortImpl final : public ImpairedPort {
   // While something is held back no descriptor tells when it is due: come back in time.
   std::uint64_t nap_ns_max() const override;
   void arm(std::uint16_t queue) override { inner_->arm(queue); }
+  void arm_for_urgent(std::uint16_t queue) override { inner_->arm_for_urgent(queue); }
   void disarm(std::uint16_t queue) override { inner_->disarm(queue); }
   void drain(std::uint16_t queue) override { inner_->drain(queue); }
   rte_mempool* pool(std::uint16_t queue) const override { return inner_->pool(queue); }

@@ -86,11 +86,11 @@ bool Loop::turn() {
   const LoopIdentity identity(core_id_);
   now_ns_ = now_ns();
   phases_.begin(now_ns_);
-  bool worked = receive();
+  bool worked = watched_count_ > 0 && end_turns();  // first: who asks again comes for just that
+  worked |= receive();
   worked |= faults();
   worked |= timers();
   worked |= control();
-  worked |= watched_count_ > 0 && end_turns();
   map_arrived();
   phases_.flushes();
   port_.flush(static_cast<std::uint16_t>(options_.index));
@@ -274,8 +274,10 @@ void Loop::poll_fds(std::uint64_t until_ns) {
 }
 
 void Loop::arm() {
+  const auto queue = static_cast<std::uint16_t>(options_.index);
   doorbell_.arm();
-  port_.arm(static_cast<std::uint16_t>(options_.index));
+  if (waiting_count_ > 0) return port_.arm(queue);
+  port_.arm_for_urgent(queue);
 }
 
 void Loop::disarm() {
@@ -294,11 +296,11 @@ bool Loop::nothing_waits() {
   return options_.index != 0 || !shared_.control->is_due(now_ns_);
 }
 
-// When somebody has to look at the loop even if nothing comes.
+// When somebody has to look at the loop even if nothing comes. Not for the end of a hold: who waits for it
+// asks again, and a timer costs more than most holds last.
 std::uint64_t Loop::wake_time_ns() {
-  std::uint64_t until = rounds_.next_deadline().ns;
+  std::uint64_t until = rounds_.next_wake().ns;
   if (options_.index == 0) until = std::min(until, shared_.control->due_ns());
-  if (watched_count_ > 0) until = std::min(until, now_ns_ + kTurnLookNs);
   if (port_.nap_ns_max() > 0) until = std::min(until, now_ns_ + port_.nap_ns_max());
   return until;
 }

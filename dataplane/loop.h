@@ -87,9 +87,16 @@ class Loop {
   void start();
   void stop();  // returns when the loop has left the port for good
 
+  struct Run {  // of pages
+    RegionState* region = nullptr;
+    std::uint32_t first = 0;
+    std::uint32_t count = 0;
+    bool zap = false;  // a withdrawal: else protect
+  };
   // A fault thread drives as well, if nobody else does: what it knows of that, for one loop.
   struct FaultDrive {
     bool driving = false;
+    bool comes_back = false;  // other threads still wait
     std::uint64_t worked_ns = 0;
   };
   // Takes the fault in, or leaves it to whoever drives; waits while the board is full.
@@ -157,7 +164,6 @@ class Loop {
   static constexpr std::uint32_t kAheadMax = 128;       // pages asked for ahead of need and not here yet
   static constexpr std::uint32_t kMapRunMax = 32;       // pages mapped at the first touch of one of them
   static constexpr std::uint64_t kGiveWayNs = 100'000;  // for who waits for the drive to wake up
-  static constexpr std::uint64_t kTurnLookNs = 5'000;   // between two looks whether a turn is over
   static constexpr std::size_t kWakeFdsMax = 8;         // a port has one a queue
   static constexpr std::uint64_t kCrowdedForNs = 5'000'000;
 
@@ -180,7 +186,8 @@ class Loop {
   };
   static constexpr std::size_t kWaitWords = 64;
   static constexpr int kTurnsForOthers = 4;
-  static constexpr std::uint64_t kBetweenReadsNs = 2'000;  // of a userfaultfd, by a fault thread that drives
+  static constexpr std::uint64_t kBetweenReadsNs = 10'000;  // of a userfaultfd, by a fault thread that drives
+  static constexpr std::size_t kToWakeMax = 16;
 
   void run();
   void push_fault(const fault::Fault& fault);
@@ -205,6 +212,8 @@ class Loop {
   bool drive_until(const Served& served, InlineEnd& end);
   void sleep_until_granted(std::uint32_t page, const sigset_t& interrupted, const auto& served);
   void wake_sleepers(std::uint32_t page);
+  fault::RegionMemory::Waking waking(PageAt at, std::uint32_t count = 1);
+  void leave_and_wake(FaultDrive& drive);
 
   // frames in: loop_receive.cc
   void on_frame(rte_mbuf* frame);
@@ -217,12 +226,6 @@ class Loop {
   bool on_fault(const fault::Fault& fault);
 
   // ahead of need, and several at once: loop_ahead.cc
-  struct Run {  // of pages
-    RegionState* region = nullptr;
-    std::uint32_t first = 0;
-    std::uint32_t count = 0;
-    bool zap = false;  // a withdrawal: else protect
-  };
   bool prefetch_some();
   bool has_room_ahead() const;
   bool is_ours(std::uint32_t page) const;
@@ -243,11 +246,12 @@ class Loop {
   struct Turn {
     PageAt at;
     std::uint32_t thread_id = 0;
-    std::uint64_t looked_ns = 0;  // its processor time when it was first looked at
+    std::uint64_t looked_ns = 0;  // its processor time when it was first looked at; 0: not yet
   };
   bool hold_page(PageAt at, protocol::Access access, std::uint64_t until_ns);
   void remember_thread(PageAt at, std::uint32_t thread_id);
   void watch_turn(PageAt at);
+  bool look_at_turn(Turn& turn) const;
   bool end_turns();
 
   void on_message(PageAt at, const protocol::Message& message, const std::byte* bytes);
@@ -278,6 +282,11 @@ class Loop {
   std::vector<Waiting> waiting_;  // by round
   FaultPhases phases_;
   std::uint32_t waiting_count_ = 0;
+  // A fault thread that drives wakes others last, without the drive: they may take its processor at once, and
+  // keep it.
+  bool wakes_later_ = false;
+  std::array<Run, kToWakeMax> to_wake_;
+  std::size_t to_wake_count_ = 0;
   bool serving_thread_ = false;  // what is carried out now is for a thread that waits
   protocol::Effects effects_;
   protocol::ControlFrames control_frames_;
@@ -290,8 +299,9 @@ class Loop {
   std::size_t wish_count_ = 0;
   std::uint32_t ahead_in_flight_ = 0;
   Run arrived_;
-  std::array<Turn, 64> granted_to_;  // by the page's index
-  std::array<Turn, 16> watched_;     // pages that others wait for
+  std::array<Turn, 64> granted_to_;                           // by the page's index
+  std::array<Turn, 16> watched_;                              // pages that others wait for
+  std::array<std::atomic<std::uint32_t>, 64> in_handlers_{};  // threads in wait_inline(), by thread id
   std::size_t watched_count_ = 0;
   std::array<Run, kBurst / 2> early_runs_;  // of this burst
   std::size_t early_run_count_ = 0;

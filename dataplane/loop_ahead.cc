@@ -150,9 +150,9 @@ std::uint32_t Loop::map_around(PageAt at, std::uint32_t count_max) {
     ++end;
   const std::uint32_t count = end - at.index;
   if (permission == protocol::Permission::kWrite) {
-    at.region->memory.map_write(at.index, count);
+    at.region->memory.map_write(at.index, count, waking(at, count));
   } else {
-    at.region->memory.map_read(at.index, count);
+    at.region->memory.map_read(at.index, count, waking(at, count));
   }
   RegionCounters& counters = at.region->counters[options_.index];
   const bool inline_delivery = at.region->memory.delivery() == fault::Delivery::kInline;

@@ -134,18 +134,18 @@ bool Loop::carry_out_one(PageAt at, const Effect& effect, std::uint16_t round_be
       slot.unmapped = came_ahead(at, round_before);
       if (slot.unmapped) return false;
       if (effect.kind == Effect::Kind::kMapRead) {
-        memory.map_read(at.index);
+        memory.map_read(at.index, 1, waking(at));
       } else {
-        memory.map_write(at.index);
+        memory.map_write(at.index, 1, waking(at));
       }
       return true;
     case Effect::Kind::kUnprotect: {
       const bool nobody_waits = came_ahead(at, round_before);
       if (slot.unmapped && nobody_waits) return false;
       if (std::exchange(slot.unmapped, false)) {
-        memory.map_write(at.index);
+        memory.map_write(at.index, 1, waking(at));
       } else {
-        memory.unprotect(at.index);
+        memory.unprotect(at.index, 1, waking(at));
       }
       slot.asked = Asked::kNo;
       return true;
@@ -162,7 +162,7 @@ bool Loop::carry_out_one(PageAt at, const Effect& effect, std::uint16_t round_be
       if (slot.unmapped) {
         map_around(at, kMapRunMax);
       } else {
-        memory.wake(at.index);
+        if (waking(at) == fault::RegionMemory::Waking::kNow) memory.wake(at.index);
       }
       return false;
     case Effect::Kind::kSend:

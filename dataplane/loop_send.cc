@@ -75,7 +75,12 @@ std::size_t Loop::send_frame(protocol::NodeSet to, protocol::Header header, std:
   }
   header.service_ns = phases_.service_ns(asked_ns);
   protocol::encode_header(header, body.size(), {at, protocol::kHeaderBytes});
-  port_.send(queue, to, frame);
+  // The old owner wants that only when it wants the page again; then it looks. Or when it would repeat.
+  if (header.type == static_cast<std::uint8_t>(protocol::MessageType::kTransferAck)) {
+    port_.send_quietly(queue, to, frame);
+  } else {
+    port_.send(queue, to, frame);
+  }
   return total;
 }
 

@@ -6,14 +6,13 @@
 #include <ctime>
 
 #include "dataplane/loop.h"
-#include "dataplane/thread_id.h"
 
 namespace pagewire::dataplane {
 
 namespace {
 
 // Having run for so long since it was first looked at, the thread has executed the instruction that faulted:
-// it had only to leave the kernel or its signal handler.
+// it had only to leave the kernel, or to return from its signal handler. Looking begins when ours is done.
 constexpr std::uint64_t kTurnNs = 3'000;
 
 // Nanoseconds of processor time that a thread of this process has used; 0 if it has ended. The kernel's
@@ -43,8 +42,16 @@ void Loop::watch_turn(PageAt at) {
   const bool is_watched = std::ranges::any_of(
       watched, [&](const Turn& other) { return other.at.region == at.region && other.at.index == at.index; });
   if (!known || is_watched || watched_count_ == watched_.size()) return;  // then the bound ends it
-  watched_[watched_count_++] = {
-      .at = at, .thread_id = turn.thread_id, .looked_ns = processor_time_ns(turn.thread_id)};
+  watched_[watched_count_++] = {.at = at, .thread_id = turn.thread_id, .looked_ns = 0};
+  look_at_turn(watched_[watched_count_ - 1]);
+}
+
+// True if it is over: also if the thread has ended.
+bool Loop::look_at_turn(Turn& turn) const {
+  if (in_handlers_[turn.thread_id % in_handlers_.size()].load() != 0) return false;
+  const std::uint64_t used_ns = processor_time_ns(turn.thread_id);
+  if (turn.looked_ns == 0) turn.looked_ns = used_ns;
+  return used_ns == 0 || used_ns >= turn.looked_ns + kTurnNs;
 }
 
 // True if something was served.
@@ -53,10 +60,8 @@ bool Loop::end_turns() {
   for (std::size_t i = watched_count_; i-- > 0;) {
     const Turn turn = watched_[i];
     const bool waits = protocol::wants_turn(ref(turn.at), protocol::Time{now_ns_});
-    const std::uint64_t used_ns = waits ? processor_time_ns(turn.thread_id) : 0;
-    if (waits && turn.thread_id == this_thread_id()) continue;  // it still drives
     if (waits && turn.at.region->pages[turn.at.index].holds > 0) continue;
-    if (waits && used_ns != 0 && used_ns < turn.looked_ns + kTurnNs) continue;
+    if (waits && !look_at_turn(watched_[i])) continue;
     watched_[i] = watched_[--watched_count_];
     if (!waits) continue;
     const std::uint16_t round_before = turn.at.region->pages[turn.at.index].entry().round;

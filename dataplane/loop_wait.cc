@@ -4,6 +4,8 @@
 #include <rte_pause.h>
 #include <sched.h>
 
+#include <utility>
+
 #include "dataplane/eal.h"
 #include "dataplane/futex.h"
 #include "dataplane/loop.h"
@@ -35,6 +37,18 @@ class Idling {
   bool crowded_ = false;
 };
 
+// What its thread runs meanwhile is ours, and no turn of it.
+class InHandler {
+ public:
+  explicit InHandler(std::atomic<std::uint32_t>& count) : count_(count) { count_.fetch_add(1); }
+  ~InHandler() { count_.fetch_sub(1); }
+  InHandler(const InHandler&) = delete;
+  InHandler& operator=(const InHandler&) = delete;
+
+ private:
+  std::atomic<std::uint32_t>& count_;
+};
+
 }  // namespace
 
 bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sigset_t& interrupted) {
@@ -46,6 +60,7 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
     const PageSummary now = slot.summary();
     return (protocol::allows(now.permission, access) && !now.unmapped) || now.grants != grants_before;
   };
+  const InHandler in_handler(in_handlers_[fault.thread_id % in_handlers_.size()]);
   bool posted = false;
   InlineEnd end(phases_, fault.time_ns);
   Idling beside(options_.waiting, options_.crowded_ns, fault.time_ns);
@@ -158,25 +173,52 @@ void Loop::take_fault(const fault::Fault& fault, FaultDrive& drive) {
   now_ns_ = now_ns();
   phases_.begin(now_ns_);
   drive.worked_ns = now_ns_;
-  if (!on_fault(fault)) return push_fault(fault);
+  wakes_later_ = true;
+  const bool taken = on_fault(fault);
+  wakes_later_ = false;
+  if (!taken) return push_fault(fault);
   phases_.flushes();
   port_.flush(static_cast<std::uint16_t>(options_.index));
 }
 
 bool Loop::drive_for_faults(FaultDrive& drive) {
-  if (!drive.driving) return false;
+  if (!drive.driving) {
+    if (!std::exchange(drive.comes_back, false) || !begin()) return false;
+    drive.driving = true;
+    drive.worked_ns = now_ns_ = now_ns();
+  }
   const std::uint64_t until_ns = now_ns_ + kBetweenReadsNs;
+  const auto idle_so_long_ns = [&] { return now_ns_ - drive.worked_ns; };
+  wakes_later_ = true;
   do {
     if (turn()) drive.worked_ns = now_ns_;
-  } while (waiting_count_ > 0 && now_ns_ < until_ns && !stopping());
-  const std::uint64_t idle_ns = now_ns_ - drive.worked_ns;
-  if (waiting_count_ == 0 || idle_ns >= options_.waiting.yield_ns || stopping()) {
-    leave_soon();
-    drive.driving = false;
+  } while (to_wake_count_ == 0 && waiting_count_ > 0 && now_ns_ < until_ns &&
+           idle_so_long_ns() < options_.waiting.spin_ns && !stopping());
+  wakes_later_ = false;
+  const std::uint64_t idle_ns = idle_so_long_ns();
+  if (waiting_count_ == 0 || to_wake_count_ > 0 || idle_ns >= options_.waiting.yield_ns || stopping()) {
+    leave_and_wake(drive);
   } else if (idle_ns >= options_.waiting.spin_ns) {
     drive.driving = yield_drive();
   }
-  return drive.driving;
+  return drive.driving || drive.comes_back;
+}
+
+void Loop::leave_and_wake(FaultDrive& drive) {
+  const std::size_t count = std::exchange(to_wake_count_, 0);
+  const std::array<Run, kToWakeMax> to_wake = to_wake_;
+  drive.comes_back = count > 0 && waiting_count_ > 0;
+  drive.driving = false;
+  leave_soon();
+  for (const Run& run : std::span(to_wake).first(count)) run.region->memory.wake(run.first, run.count);
+}
+
+// Whether who maps these pages now wakes their threads himself.
+fault::RegionMemory::Waking Loop::waking(PageAt at, std::uint32_t count) {
+  using Waking = fault::RegionMemory::Waking;
+  if (!wakes_later_ || to_wake_count_ == to_wake_.size()) return Waking::kNow;
+  to_wake_[to_wake_count_++] = Run{.region = at.region, .first = at.index, .count = count};
+  return Waking::kLater;
 }
 
 bool Loop::take_over_sleep() {

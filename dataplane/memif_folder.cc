@@ -291,15 +291,15 @@ std::atomic<std::uint32_t>& MemifFolder::sleeping(NodeId node, std::uint16_t que
 
 // The hand-over of doorbell.h, with a word in shared memory for the flag and a FIFO for the eventfd. What the
 // sender puts where the loop looks is memif's ring index, stored by rte_eth_tx_burst().
-void MemifFolder::arm(std::uint16_t queue) {
-  sleeping(options_.node, queue).store(1, std::memory_order_relaxed);
+void MemifFolder::arm(std::uint16_t queue, Ringing by) {
+  sleeping(options_.node, queue).store(static_cast<std::uint32_t>(by), std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-void MemifFolder::ring(std::uint16_t queue, NodeId peer) {
+void MemifFolder::ring(std::uint16_t queue, NodeId peer, bool urgent) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   std::atomic<std::uint32_t>& word = sleeping(peer, queue);
-  if (word.load(std::memory_order_relaxed) == 0 || word.exchange(0) != 1) return;
+  if (!is_rung(word.load(std::memory_order_relaxed), urgent) || word.exchange(0) == 0) return;
   const char one = 1;
   [[maybe_unused]] const ssize_t written =
       write(bells_[bell_index(peer, queue)], &one, 1);  // full: readable as well

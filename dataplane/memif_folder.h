@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "dataplane/doorbell.h"
 #include "protocol/types.h"
 
 namespace pagewire::dataplane {
@@ -47,10 +48,11 @@ class MemifFolder {
   // The FIFOs of all nodes, which have to be there by now. Throws SetupError.
   void open_bells();
   int bell_fd(std::uint16_t queue) const { return bells_[bell_index(options_.node, queue)]; }
-  void arm(std::uint16_t queue);
+  void arm(std::uint16_t queue, Ringing by);
   void disarm(std::uint16_t queue);
   void drain(std::uint16_t queue);
-  void ring(std::uint16_t queue, protocol::NodeId peer);  // after the frames were handed to the device
+  void ring(std::uint16_t queue, protocol::NodeId peer,
+            bool urgent);  // after the frames were handed to the device
 
   // Takes away what we made, and with the last node all of it.
   void close();

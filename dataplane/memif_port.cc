@@ -114,7 +114,8 @@ class MemifPort final : public MeshPort {
   ~MemifPort() override { close(); }
 
   std::vector<int> wake_fds(std::uint16_t queue) const override { return {folder_.bell_fd(queue)}; }
-  void arm(std::uint16_t queue) override { folder_.arm(queue); }
+  void arm(std::uint16_t queue) override { folder_.arm(queue, Ringing::kAny); }
+  void arm_for_urgent(std::uint16_t queue) override { folder_.arm(queue, Ringing::kUrgent); }
   void disarm(std::uint16_t queue) override { folder_.disarm(queue); }
   void drain(std::uint16_t queue) override { folder_.drain(queue); }
 
@@ -131,7 +132,7 @@ class MemifPort final : public MeshPort {
   void close() override;
 
  protected:
-  void wake(std::uint16_t queue, NodeId peer) override { folder_.ring(queue, peer); }
+  void wake(std::uint16_t queue, NodeId peer, bool urgent) override { folder_.ring(queue, peer, urgent); }
 
  private:
   struct Link {                     // of a client

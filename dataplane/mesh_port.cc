@@ -47,6 +47,15 @@ std::uint16_t MeshPort::receive(std::uint16_t queue, std::span<rte_mbuf*> out) {
 }
 
 void MeshPort::send(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) {
+  to.intersect(others_).for_each([&](protocol::NodeId node) { queues_[queue]->urgent.add(node); });
+  distribute(queue, to, frame);
+}
+
+void MeshPort::send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) {
+  distribute(queue, to, frame);
+}
+
+void MeshPort::distribute(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) {
   Queue& q = *queues_[queue];
   protocol::NodeSet rest = to.intersect(others_);
   if (rest.empty() || !frame_fits(*frame, frame_bytes_max())) {
@@ -90,7 +99,10 @@ void MeshPort::flush_peer(std::uint16_t queue, std::size_t index) {
 
 void MeshPort::wake_peers(std::uint16_t queue) {
   Queue& q = *queues_[queue];
-  std::exchange(q.to_wake, protocol::NodeSet()).for_each([&](protocol::NodeId node) { wake(queue, node); });
+  std::exchange(q.to_wake, protocol::NodeSet()).for_each([&](protocol::NodeId node) {
+    wake(queue, node, q.urgent.contains(node));
+    q.urgent.remove(node);
+  });
 }
 
 void MeshPort::flush(std::uint16_t queue) {

@@ -20,6 +20,7 @@ class MeshPort : public Port {
   std::uint32_t frame_bytes_max() const override { return kFrameRoomBytes; }
   std::uint16_t receive(std::uint16_t queue, std::span<rte_mbuf*> out) override;
   void send(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override;
+  void send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override;
   void flush(std::uint16_t queue) override;
   rte_mempool* pool(std::uint16_t queue) const override { return (*pools_)[queue].get(); }
   PortCounters counters(std::uint16_t queue) const override { return queues_[queue]->counters.read(); }
@@ -33,8 +34,9 @@ class MeshPort : public Port {
   MeshPort(std::shared_ptr<Eal> eal, protocol::NodeId self, std::uint32_t node_count,
            std::uint16_t queue_count, std::uint32_t pool_frames, OnSend on_send);
 
-  // Frames for `peer` were just put into its device. Called by the queue's loop.
-  virtual void wake(std::uint16_t queue, protocol::NodeId peer) = 0;
+  // Frames for `peer` were just put into its device, urgent ones among them or not. Called by the queue's
+  // loop.
+  virtual void wake(std::uint16_t queue, protocol::NodeId peer, bool urgent) = 0;
 
   // Setting up: devices in the order of their nodes.
   void add_peer(protocol::NodeId node, Ethdev device) { peers_.push_back(Peer{node, std::move(device)}); }
@@ -57,6 +59,7 @@ class MeshPort : public Port {
   struct alignas(64) Queue {
     std::vector<TxBurst> tx;     // one a peer
     protocol::NodeSet to_wake;   // were sent something since the last wake-up
+    protocol::NodeSet urgent;    // were sent, or will be with the next flush, something urgent
     std::size_t first_peer = 0;  // whom receive() asks first
     QueueCounters counters;
   };
@@ -64,6 +67,7 @@ class MeshPort : public Port {
   std::size_t peer_index(protocol::NodeId node) const {
     return node.value > self_.value ? node.value - 1U : node.value;
   }
+  void distribute(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame);
   void push(std::uint16_t queue, protocol::NodeId node, rte_mbuf* frame);
   void flush_peer(std::uint16_t queue, std::size_t index);
   void wake_peers(std::uint16_t queue);

@@ -55,6 +55,11 @@ class Port {
   // Takes the frame and queues it to go to each node in `to` (this node is skipped). With more than one and a
   // port that has multicast it goes out once, to all. Never blocks; flushes by itself when its burst is full.
   virtual void send(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) = 0;
+  // The same for a frame that nobody waits for: a peer that armed itself for urgent frames alone sleeps on,
+  // where the port knows how to tell them.
+  virtual void send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) {
+    send(queue, to, frame);
+  }
   // Hands what is queued to the devices; what they refuse is freed and counted. Rings peers that sleep.
   virtual void flush(std::uint16_t queue) = 0;
 
@@ -68,6 +73,7 @@ class Port {
   virtual std::vector<int> wake_fds(std::uint16_t queue) const = 0;
   virtual std::uint64_t nap_ns_max() const { return 0; }
   virtual void arm(std::uint16_t queue) = 0;
+  virtual void arm_for_urgent(std::uint16_t queue) { arm(queue); }
   virtual void disarm(std::uint16_t queue) = 0;
   virtual void drain(std::uint16_t queue) = 0;
 

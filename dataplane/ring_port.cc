@@ -87,6 +87,9 @@ class RingPort final : public MeshPort {
     return {mesh_->bell(self().value, queue).fd()};
   }
   void arm(std::uint16_t queue) override { mesh_->bell(self().value, queue).arm(); }
+  void arm_for_urgent(std::uint16_t queue) override {
+    mesh_->bell(self().value, queue).arm(Ringing::kUrgent);
+  }
   void disarm(std::uint16_t queue) override { mesh_->bell(self().value, queue).disarm(); }
   void drain(std::uint16_t queue) override { mesh_->bell(self().value, queue).drain(); }
   protocol::NodeSet connected() const override { return others().with(self()); }
@@ -102,7 +105,9 @@ class RingPort final : public MeshPort {
   }
 
  protected:
-  void wake(std::uint16_t queue, NodeId peer) override { mesh_->bell(peer.value, queue).ring(); }
+  void wake(std::uint16_t queue, NodeId peer, bool urgent) override {
+    mesh_->bell(peer.value, queue).ring(urgent);
+  }
 
  private:
   Ethdev make_device(NodeId peer) {

@@ -174,20 +174,20 @@ void RegionMemory::register_application_view(const std::string& name) {
   }
 }
 
-void RegionMemory::map_read(std::size_t page, std::size_t count) {
-  continue_pages("map_read", page, count, true);
+void RegionMemory::map_read(std::size_t page, std::size_t count, Waking waking) {
+  continue_pages("map_read", page, count, true, waking);
 }
 
-void RegionMemory::map_write(std::size_t page, std::size_t count) {
-  continue_pages("map_write", page, count, false);
+void RegionMemory::map_write(std::size_t page, std::size_t count, Waking waking) {
+  continue_pages("map_write", page, count, false, waking);
 }
 
-void RegionMemory::unprotect(std::size_t page, std::size_t count) {
-  write_protect("unprotect", address_of(page, count, "unprotect"), count * kPageBytes, false);
+void RegionMemory::unprotect(std::size_t page, std::size_t count, Waking waking) {
+  write_protect("unprotect", address_of(page, count, "unprotect"), count * kPageBytes, false, waking);
 }
 
 void RegionMemory::protect(std::size_t page, std::size_t count) {
-  write_protect("protect", address_of(page, count, "protect"), count * kPageBytes, true);
+  write_protect("protect", address_of(page, count, "protect"), count * kPageBytes, true, Waking::kLater);
 }
 
 void RegionMemory::zap(std::size_t page, std::size_t count) {
@@ -241,14 +241,14 @@ std::uint64_t RegionMemory::address_of(std::size_t page, std::size_t count, cons
 }
 
 void RegionMemory::continue_pages(const char* operation, std::size_t page, std::size_t count,
-                                  bool write_protected) {
+                                  bool write_protected, Waking waking) {
   std::uint64_t start = address_of(page, count, operation);
   const std::uint64_t end = start + count * kPageBytes;
   while (start < end) {
     uffdio_continue argument{};
     argument.range = {start, end - start};
     argument.mode = write_protected ? kContinueModeWriteProtect : 0;
-    if (delivery_ == Delivery::kInline) argument.mode |= UFFDIO_CONTINUE_MODE_DONTWAKE;
+    if (!wakes(waking)) argument.mode |= UFFDIO_CONTINUE_MODE_DONTWAKE;
     const int error = ::ioctl(userfaultfd_.get(), UFFDIO_CONTINUE, &argument) == 0 ? 0 : errno;
     if (argument.mapped > 0) {  // done in part or whole, and its threads are woken; EAGAIN if in part
       start += static_cast<std::uint64_t>(argument.mapped);
@@ -258,8 +258,8 @@ void RegionMemory::continue_pages(const char* operation, std::size_t page, std::
       case EAGAIN:
         break;
       case EEXIST:  // mapped already: only the permission may be wrong, and nobody has been woken
-        write_protect(operation, start, kPageBytes, write_protected);
-        if (delivery_ == Delivery::kThread) wake_range(operation, start, kPageBytes);
+        write_protect(operation, start, kPageBytes, write_protected, Waking::kLater);
+        if (wakes(waking)) wake_range(operation, start, kPageBytes);
         start += kPageBytes;
         break;
       case EFAULT:  // not in the memfd: somebody punched a hole
@@ -271,13 +271,13 @@ void RegionMemory::continue_pages(const char* operation, std::size_t page, std::
   }
 }
 
-// Un-protecting wakes if somebody may wait in the kernel; protecting does not.
+// Protecting wakes nobody in any case.
 void RegionMemory::write_protect(const char* operation, std::uint64_t start, std::uint64_t length,
-                                 bool protected_after) {
+                                 bool protected_after, Waking waking) {
   if (length == 0) return;
   uffdio_writeprotect argument{};
   argument.range = {start, length};
-  const std::uint64_t unprotecting = delivery_ == Delivery::kInline ? UFFDIO_WRITEPROTECT_MODE_DONTWAKE : 0;
+  const std::uint64_t unprotecting = wakes(waking) ? 0 : UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
   argument.mode = protected_after ? UFFDIO_WRITEPROTECT_MODE_WP : unprotecting;
   while (::ioctl(userfaultfd_.get(), UFFDIO_WRITEPROTECT, &argument) != 0) {
     if (errno != EAGAIN && errno != EINTR)

@@ -55,14 +55,15 @@ class RegionMemory {
   // Whatever the pages were before, after map_read they are Read, after map_write they are Write.
   //
   // With Delivery::kInline nobody waits in the kernel: none of them wakes, and a SIGBUS handler may call
-  // them.
+  // them. Else whoever maps says whether the threads that wait for the pages are woken, or wakes them later.
+  enum class Waking : std::uint8_t { kNow, kLater };
 
-  // Invalid -> Read: UFFDIO_CONTINUE with the write-protect mode; wakes the threads that wait for the pages.
-  void map_read(std::size_t page, std::size_t count = 1);
-  // Invalid -> Write: UFFDIO_CONTINUE; wakes.
-  void map_write(std::size_t page, std::size_t count = 1);
-  // Read -> Write: UFFDIO_WRITEPROTECT(0); wakes. An Invalid page stays Invalid.
-  void unprotect(std::size_t page, std::size_t count = 1);
+  // Invalid -> Read: UFFDIO_CONTINUE with the write-protect mode.
+  void map_read(std::size_t page, std::size_t count = 1, Waking waking = Waking::kNow);
+  // Invalid -> Write: UFFDIO_CONTINUE.
+  void map_write(std::size_t page, std::size_t count = 1, Waking waking = Waking::kNow);
+  // Read -> Write: UFFDIO_WRITEPROTECT(0). An Invalid page stays Invalid.
+  void unprotect(std::size_t page, std::size_t count = 1, Waking waking = Waking::kNow);
   // Write -> Read: UFFDIO_WRITEPROTECT. When it returns, every earlier store is in the service view and no
   // later one can come. An Invalid page stays Invalid.
   void protect(std::size_t page, std::size_t count = 1);
@@ -96,8 +97,11 @@ class RegionMemory {
   void truncate_memfd();
 
   std::uint64_t address_of(std::size_t page, std::size_t count, const char* operation) const;
-  void continue_pages(const char* operation, std::size_t page, std::size_t count, bool write_protected);
-  void write_protect(const char* operation, std::uint64_t start, std::uint64_t length, bool protected_after);
+  bool wakes(Waking waking) const { return delivery_ == Delivery::kThread && waking == Waking::kNow; }
+  void continue_pages(const char* operation, std::size_t page, std::size_t count, bool write_protected,
+                      Waking waking);
+  void write_protect(const char* operation, std::uint64_t start, std::uint64_t length, bool protected_after,
+                     Waking waking);
   void wake_range(const char* operation, std::uint64_t start, std::uint64_t length);
   void fill_hole(const char* operation, std::uint64_t start);
   [[noreturn]] void abort_broken(const char* operation, const char* call, std::uint64_t start,

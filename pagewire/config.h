@@ -53,6 +53,7 @@ struct Config {
   std::vector<int> loop_cores;  // one a loop; empty: they float
   LoopKind loop_kind = LoopKind::kShared;
   Delivery delivery = Delivery::kThread;  // of regions that do not say
+  bool real_time = true;                  // LoopKind::kSelf: the loop's thread asks for SCHED_FIFO 1
   bool scan_ahead = true;                 // ask ahead for pages that a scan will want: loads in equal steps
 
   std::uint32_t memory_mb = 128;  // for DPDK's pools

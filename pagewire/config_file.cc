@@ -147,6 +147,7 @@ constexpr Key<Config> kKeys[] = {
     {"folder", [](const Value& value, Config& config) { read(value, config.folder); }},
     {"file_prefix", [](const Value& value, Config& config) { read(value, config.file_prefix); }},
     {"delivery", [](const Value& value, Config& config) { read(value, config.delivery); }},
+    {"real_time", [](const Value& value, Config& config) { read(value, config.real_time); }},
     {"scan_ahead", [](const Value& value, Config& config) { read(value, config.scan_ahead); }},
     {"loops.kind", [](const Value& value, Config& config) { read(value, config.loop_kind); }},
     {"loops.count", [](const Value& value, Config& config) { read(value, config.loops); }},

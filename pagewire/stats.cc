@@ -17,10 +17,10 @@ using dataplane::RegionState;
 
 constexpr std::array<const char*, protocol::kMessageTypes> kMessageNames = {
     "",           "copy_request", "copy_reply", "write_request", "ownership_transfer", "transfer_ack",
-    "invalidate", "ack",          "not_owner"};
+    "invalidate", "ack",          "not_owner",  "held"};
 constexpr std::array<const char*, protocol::kEvents> kEventNames = {
-    "busy",          "stale",     "below_floor", "already_granted", "deferred",
-    "deferred_lost", "not_owner", "unsolicited", "repeated",        "refused"};
+    "busy",      "stale",       "below_floor", "already_granted", "deferred", "deferred_lost",
+    "not_owner", "unsolicited", "repeated",    "asked_again",     "refused"};
 
 Latency summarise(const dataplane::HistogramSnapshot& snapshot) {
   return Latency{.count = snapshot.count(),

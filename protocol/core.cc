@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "protocol/rules.h"
 #include "protocol/transition.h"
@@ -114,6 +115,8 @@ void Transition::message(const Message& message) {
       return on_ack(message);
     case MessageType::kNotOwner:
       return on_not_owner(message);
+    case MessageType::kHeld:
+      return on_held(message);
   }
 }
 
@@ -122,9 +125,10 @@ void Transition::timeout() {
   if (stage() == Stage::kHolding) return finish_round();
   if (stage() == Stage::kCollecting && !round().asked_all) {  // the grace is over
     round().asked_all = true;
-    send_invalidates();
+    send_invalidates(view_.others());
     return arm_retry();
   }
+  if (!round().held_by.empty()) return ask_again();
   rounds_.count(Event::kRepeated);
   round().attempts = static_cast<std::uint8_t>(std::min<int>(round().attempts + 1, 32));
   switch (stage()) {
@@ -133,7 +137,7 @@ void Transition::timeout() {
       send_request();
       break;
     case Stage::kCollecting:
-      send_invalidates();
+      send_invalidates(view_.others());
       break;
     case Stage::kHandingOver:
       if (keeps(Rule::kTransferIsRepeated)) send_transfer(true);
@@ -158,6 +162,8 @@ void Transition::start_request() {
   round().stage = Stage::kRequesting;
   round().transaction = page_.last_transaction;
   round().followed = Epoch{};
+  round().held_by = NodeSet{};
+  round().held_answers = 0;
   round().asks_blindly = page_.hint == kNoNode;
   round().attempts = 0;
   round().asked_all = round().wants_write || page_.hint == view_.self ||
@@ -186,10 +192,12 @@ void Transition::start_collecting(Version new_version, std::uint64_t grace_ns) {
   round().stage = Stage::kCollecting;
   round().new_version = new_version;
   round().attempts = 0;
+  round().held_by = NodeSet{};
+  round().held_answers = 0;
   round().asked_all = grace_ns == 0;
   if (lacking_promise(new_version).empty()) return grant_write(new_version);
   if (grace_ns == 0) {
-    send_invalidates();
+    send_invalidates(view_.others());
     arm_retry();
   } else {
     rounds_.arm(page_.round, now_.after(grace_ns));
@@ -206,10 +214,24 @@ NodeSet Transition::lacking_promise(Version version) {
   return lacking;
 }
 
-void Transition::send_invalidates() {
+void Transition::send_invalidates(NodeSet to) {
   Message invalidate = make(MessageType::kInvalidate);
   invalidate.version = round().new_version;
-  effects_.send(lacking_promise(round().new_version), invalidate);
+  const NodeSet lacking = lacking_promise(round().new_version).intersect(to);
+  if (!lacking.empty()) effects_.send(lacking, invalidate);
+}
+
+// Those who held the page: by now their threads have had their turn. They do not wake up for it by
+// themselves, and whoever waits here has nothing better to do.
+void Transition::ask_again() {
+  const NodeSet held_by = std::exchange(round().held_by, NodeSet{});
+  rounds_.count(Event::kAskedAgain);
+  if (stage() == Stage::kCollecting) {
+    send_invalidates(held_by);
+  } else {
+    send_request_to(held_by, !round().asked_all);
+  }
+  arm_retry();
 }
 
 void Transition::try_complete() {
@@ -238,10 +260,14 @@ void Transition::finish_round() {
   Round& done = round();
   done.wants_read = false;
   done.wants_write = false;
+  done.held_by = NodeSet{};
   done.stage = Stage::kHolding;
   rounds_.set_local(page_.round, false);
-  if (done.deferred_count > 0 && holding()) return rounds_.arm(page_.round, page_.hold_until);
   const std::uint8_t count = done.deferred_count;
+  if (count > 0 && holding()) {
+    for (std::uint8_t i = 0; i < count; ++i) tell_held(done.deferred[i]);
+    return rounds_.arm(page_.round, page_.hold_until);
+  }
   const auto deferred = done.deferred;
   rounds_.give_back(page_.round);
   page_.round = kNoRound;
@@ -293,6 +319,26 @@ void Transition::defer(const Message& message) {
                .transaction = message.transaction,
                .version = message.version,
                .data_version = message.data_version};
+}
+
+void Transition::defer_while_held(const Message& message) {
+  defer(message);
+  tell_held(Deferred{.type = message.type,
+                     .from = message.from,
+                     .transaction = message.transaction,
+                     .version = message.version});
+}
+
+// Answers what waits for the end of the hold.
+void Transition::tell_held(const Deferred& waiting) {
+  Message held = make(MessageType::kHeld);
+  if (waiting.type == MessageType::kInvalidate) {
+    held.version = waiting.version;
+  } else {
+    held.transaction = waiting.transaction;
+  }
+  held.wait_ns = page_.hold_until.ns - now_.ns;
+  effects_.send(NodeSet::of(waiting.from), held);
 }
 
 // A request that was sent to us alone was turned away elsewhere before: it goes before those that were not.

@@ -20,8 +20,10 @@ enum class MessageType : std::uint8_t {
   kAck = 7,                // the promise of a floor
   kNotOwner = 8,  // the answer to a request that went to a hint alone, and wrongly; or that came to a node
                   // that is just handing the page over
+  kHeld = 9,      // the answer to what has to wait until the threads here have had their turn: who asked may
+                  // ask again then
 };
-inline constexpr std::size_t kMessageTypes = 9;
+inline constexpr std::size_t kMessageTypes = 10;
 
 // The latest granted requests of a page (R10): travels with ownership, newest first, a short list.
 class GrantedList {
@@ -72,13 +74,16 @@ struct Message {
   bool direct = false;        // requests: sent to the hinted owner alone, who says so if it is not
   bool has_bytes = false;     // kCopyReply, kOwnershipTransfer: the page travels with it
   NodeId hint = kNoNode;      // kNotOwner: who the sender thinks owns the page
-  Transaction transaction{};  // requests; kCopyReply, kNotOwner, kOwnershipTransfer: the request it answers
+  Transaction transaction{};  // requests; kCopyReply, kNotOwner, kOwnershipTransfer, kHeld: the request it
+                              // answers
   Version version{};          // requests: the sender's floor; kCopyReply, kOwnershipTransfer: the version;
-                              // kInvalidate: the floor asked for; kAck: the floor promised
+                              // kInvalidate: the floor asked for; kAck: the floor promised; kHeld: the floor
+                              // it answers, if that was an invalidation
   Version data_version{};  // requests: the tag of the bytes that the sender still has; replies: of the page
   Epoch epoch{};      // kOwnershipTransfer, kTransferAck; kNotOwner: of the hand-over that the hint is from
   NodeSet copyset{};  // kOwnershipTransfer
-  GrantedList granted{};  // kOwnershipTransfer
+  GrantedList granted{};      // kOwnershipTransfer
+  std::uint64_t wait_ns = 0;  // kHeld: how long the page will stay, at most
 
   constexpr bool operator==(const Message&) const = default;
 };

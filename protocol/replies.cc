@@ -1,5 +1,5 @@
-// What the one who asked does with the answers: copy reply, ownership transfer, ack, not-owner. Only the
-// page's loop calls it.
+// What the one who asked does with the answers: copy reply, ownership transfer, ack, not-owner, held. Only
+// the page's loop calls it.
 #include <algorithm>
 
 #include "protocol/rules.h"
@@ -91,6 +91,24 @@ void Transition::on_not_owner(const Message& message) {
   round().followed = std::max(round().followed, message.epoch);
   round().asked_all = true;
   send_request_to(alone ? NodeSet::of(message.hint) : view_.others(), alone);
+}
+
+// Who holds the page is asked again, half way to the end of the hold; sooner if that is far, for the threads
+// there may have had their turn long before, and then less and less often. Only the deadline moves, and who
+// is asked at it; the repetition comes after that as ever.
+void Transition::on_held(const Message& message) {
+  const bool request = stage() == Stage::kRequesting && message.transaction == round().transaction;
+  const bool floor =
+      stage() == Stage::kCollecting && round().asked_all && message.version == round().new_version;
+  if (!request && !floor) return rounds_.count(Event::kStale);
+  constexpr std::uint64_t kSoonestNs = 4'000;
+  constexpr std::uint64_t kFirstNs = 16'000;
+  const int shift = std::min<int>(round().held_answers, 20);
+  const std::uint64_t wait_ns =
+      std::max(std::min<std::uint64_t>(message.wait_ns / 2, kFirstNs << shift), kSoonestNs);
+  if (round().held_by.empty()) round().held_answers = static_cast<std::uint8_t>(shift + 1);
+  round().held_by.add(message.from);
+  rounds_.arm(page_.round, std::min(rounds_.deadline(page_.round), now_.after(wait_ns)));
 }
 
 }  // namespace pagewire::protocol

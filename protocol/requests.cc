@@ -14,7 +14,7 @@ void Transition::on_copy_request(const Message& message) {
   if (!may_answer) return turn_away(message);
   if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
-  if (page_.permission == Permission::kWrite && holding()) return defer(message);
+  if (page_.permission == Permission::kWrite && holding()) return defer_while_held(message);
   if (page_.fresh) return hand_over(message.from, message.transaction, message.data_version);
   if (page_.permission == Permission::kWrite) set_permission(Permission::kRead);
   if (keeps(Rule::kVersionReachesReader)) {  // else a reader that promised more could never read again
@@ -38,7 +38,7 @@ void Transition::on_write_request(const Message& message) {
   }
   if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
-  if (page_.permission != Permission::kInvalid && holding()) return defer(message);
+  if (page_.permission != Permission::kInvalid && holding()) return defer_while_held(message);
   hand_over(message.from, message.transaction, message.data_version);
 }
 
@@ -66,7 +66,7 @@ void Transition::turn_away(const Message& message) {
 void Transition::drop_copy_for(const Message& message) {
   const bool heard = page_.heard_node == message.from && page_.heard >= message.transaction;
   if (heard && keeps(Rule::kHeardOnce)) return;
-  if (page_.permission == Permission::kRead && holding()) return defer(message);
+  if (page_.permission == Permission::kRead && holding()) return defer_while_held(message);
   page_.heard_node = message.from;
   page_.heard = message.transaction;
   if (stage() != Stage::kHandingOver) page_.hint = message.from;
@@ -80,7 +80,7 @@ void Transition::drop_copy_for(const Message& message) {
 void Transition::on_invalidate(const Message& message) {
   if (page_.owner) return;  // of an owner before us
   const bool must_drop = page_.permission != Permission::kInvalid && page_.version < message.version;
-  if (must_drop && holding()) return defer(message);
+  if (must_drop && holding()) return defer_while_held(message);
   const Version floor =
       keeps(Rule::kFloorOnlyGrows) ? std::max(page_.floor, message.version) : message.version;
   if (keeps(Rule::kFloorByInvalidate)) page_.floor = floor;
@@ -122,6 +122,7 @@ void Transition::hand_over(NodeId to, Transaction transaction, Version their_dat
   retained.transaction = transaction;
   retained.new_version = keeps(Rule::kVersionRises) ? page_.version.next() : page_.version;
   retained.copyset = page_.copyset.without(to);
+  retained.held_by = NodeSet{};
   retained.attempts = 0;
   page_.floor = std::max(page_.floor, retained.new_version);
   page_.copyset = NodeSet{};

@@ -41,7 +41,7 @@ void Rounds::give_back(std::uint16_t index) {
   deadlines_[index] = kNever;
   free_ = index;
   --used_count_;
-  if (used_count_ == 0) next_deadline_ = kNever;
+  if (used_count_ == 0) next_deadline_ = next_wake_ = kNever;
 }
 
 void Rounds::set_local(std::uint16_t index, bool local) {
@@ -58,13 +58,18 @@ void Rounds::set_local(std::uint16_t index, bool local) {
 void Rounds::arm(std::uint16_t index, Time deadline) {
   deadlines_[index] = deadline;
   next_deadline_ = std::min(next_deadline_, deadline);
+  if (rounds_[index].stage != Stage::kHolding) next_wake_ = std::min(next_wake_, deadline);
 }
 
 std::uint16_t Rounds::next_expired(Time now, std::uint16_t from) {
   for (std::uint16_t i = from; i < high_; ++i) {
     if (deadlines_[i] <= now) return i;
   }
-  next_deadline_ = high_ == 0 ? kNever : *std::min_element(deadlines_.begin(), deadlines_.begin() + high_);
+  next_deadline_ = next_wake_ = kNever;
+  for (std::uint16_t i = 0; i < high_; ++i) {
+    next_deadline_ = std::min(next_deadline_, deadlines_[i]);
+    if (rounds_[i].stage != Stage::kHolding) next_wake_ = std::min(next_wake_, deadlines_[i]);
+  }
   return kNoRound;
 }
 

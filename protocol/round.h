@@ -39,17 +39,19 @@ struct Deferred {
 struct Round {
   Stage stage = Stage::kFree;
   PageId page{};
-  bool local = false;         // taken for a fault of this node (counts against the local share)
-  bool wants_read = false;    // threads of this node wait for a load
-  bool wants_write = false;   // ... for a store
-  bool asked_all = false;     // kRequesting: not only the hint was asked
-  bool asks_blindly = false;  // kRequesting: there was no hint; the page may be fresh
-  std::uint8_t attempts = 0;  // repeats so far, for the backoff
-  NodeId target = kNoNode;    // kHandingOver: to whom
-  Transaction transaction{};  // kRequesting: ours; kHandingOver: the one granted
-  Epoch followed{};           // kRequesting: the latest hand-over whose hint was followed
-  Version new_version{};      // kCollecting: the tenure to come; kHandingOver: the transfer's version
-  NodeSet copyset{};          // kHandingOver: what travels
+  bool local = false;             // taken for a fault of this node (counts against the local share)
+  bool wants_read = false;        // threads of this node wait for a load
+  bool wants_write = false;       // ... for a store
+  bool asked_all = false;         // kRequesting: not only the hint was asked
+  bool asks_blindly = false;      // kRequesting: there was no hint; the page may be fresh
+  std::uint8_t attempts = 0;      // repeats so far, for the backoff
+  std::uint8_t held_answers = 0;  // kHeld so far, likewise
+  NodeId target = kNoNode;        // kHandingOver: to whom
+  Transaction transaction{};      // kRequesting: ours; kHandingOver: the one granted
+  Epoch followed{};               // kRequesting: the latest hand-over whose hint was followed
+  Version new_version{};          // kCollecting: the tenure to come; kHandingOver: the transfer's version
+  NodeSet copyset{};              // kHandingOver: what travels
+  NodeSet held_by{};              // kRequesting, kCollecting: who said kHeld; asked again at the deadline
   std::uint8_t deferred_count = 0;
   std::array<Deferred, kDeferredMax> deferred{};
   std::array<Version, kNodesMax> promised{};  // floors, by node
@@ -68,9 +70,10 @@ enum class Event : std::uint8_t {
   kNotOwner,        // requests that were told who owns the page, or will
   kUnsolicited,     // ownership that came unasked
   kRepeated,        // time-outs that sent something again
+  kAskedAgain,      // nodes that held a page and were asked again when that was over
   kRefused,         // transfers that could not be accepted in this state
 };
-inline constexpr std::size_t kEvents = 10;
+inline constexpr std::size_t kEvents = 11;
 
 // Local faults may fill the pool but for a reserve, so that two nodes full of their own faults can still
 // serve each other.
@@ -94,6 +97,8 @@ class Rounds {
   Time deadline(std::uint16_t index) const { return deadlines_[index]; }
   // At or before the earliest deadline of all; kNever if nothing is under way.
   Time next_deadline() const { return next_deadline_; }
+  // The same, without the ends of holds: who waits for one asks again, so nobody has to wake up for it.
+  Time next_wake() const { return next_wake_; }
   // An expired round at or after `from`, or kNoRound; call with 0 first. A full pass makes next_deadline()
   // exact.
   std::uint16_t next_expired(Time now, std::uint16_t from);
@@ -112,6 +117,7 @@ class Rounds {
   std::size_t local_count_ = 0;
   std::size_t local_max_ = 0;
   Time next_deadline_ = kNever;
+  Time next_wake_ = kNever;
   std::array<std::uint64_t, kEvents> events_{};
 };
 

@@ -35,6 +35,7 @@ class Transition {
   void on_transfer(const Message& message);
   void on_ack(const Message& message);
   void on_not_owner(const Message& message);
+  void on_held(const Message& message);
   void accept_ownership(const Message& message);
 
   // core.cc: faults, rounds, permissions
@@ -43,13 +44,16 @@ class Transition {
   void send_request();
   void send_request_to(NodeSet to, bool direct);
   void start_collecting(Version new_version, std::uint64_t grace_ns);
-  void send_invalidates();
+  void send_invalidates(NodeSet to);
+  void ask_again();
   void try_complete();
   void grant_write(Version new_version);
   void granted_locally();
   void finish_round();
   void replay_deferred();
   void defer(const Message& message);
+  void defer_while_held(const Message& message);
+  void tell_held(const Deferred& waiting);
   Deferred* put_in_line(Deferred* place, bool goes_ahead);
   void handle_again(const Deferred& waited);
   void set_permission(Permission permission);

@@ -93,6 +93,11 @@ void put_body(Writer& writer, const Message& message) {
       writer.put(message.transaction.value);
       writer.put(message.epoch.value);
       break;
+    case MessageType::kHeld:
+      writer.put(message.transaction.value);
+      writer.put(message.version.value);
+      writer.put(message.wait_ns);
+      break;
   }
 }
 
@@ -127,10 +132,16 @@ void get_body(Reader& reader, Message& message) {
       message.transaction.value = reader.get<std::uint64_t>();
       message.epoch.value = reader.get<std::uint64_t>();
       break;
+    case MessageType::kHeld:
+      message.transaction.value = reader.get<std::uint64_t>();
+      message.version.value = reader.get<std::uint64_t>();
+      message.wait_ns = reader.get<std::uint64_t>();
+      break;
   }
 }
 
-// Versions and epochs count tenures: a value near the top cannot be reached by counting, only by damage.
+// Versions and epochs count tenures, and nobody holds a page for years: a value near the top comes by damage
+// alone.
 constexpr std::uint64_t kCountMax = std::uint64_t{1} << 56;
 
 bool plausible(const Message& message, std::uint32_t node_count) {
@@ -141,7 +152,7 @@ bool plausible(const Message& message, std::uint32_t node_count) {
   if (message.hint != kNoNode && message.hint.value >= node_count) return false;
   if (!message.copyset.without(NodeSet::first(node_count)).empty()) return false;
   return std::max({message.transaction.value, message.version.value, message.data_version.value,
-                   message.epoch.value}) < kCountMax;
+                   message.epoch.value, message.wait_ns}) < kCountMax;
 }
 
 bool fragment_fits(const Header& header) {

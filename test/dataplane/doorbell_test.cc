@@ -32,6 +32,18 @@ TEST(Doorbell, ring__wakes_once_an_armed_loop) {
   EXPECT_TRUE(readable(bell, 0));
 }
 
+TEST(Doorbell, armed_for_the_urgent__sleeps_through_the_rest) {
+  Doorbell bell;
+  bell.arm(Ringing::kUrgent);
+  EXPECT_FALSE(bell.ring(false));
+  EXPECT_FALSE(readable(bell, 0));
+  EXPECT_TRUE(bell.ring(true));
+  EXPECT_TRUE(readable(bell, 0));
+  bell.drain();
+  bell.arm(Ringing::kAny);
+  EXPECT_TRUE(bell.ring(false));
+}
+
 TEST(Doorbell, disarm__leaves_it_unarmed_and_a_ring_that_came_readable_until_it_is_drained) {
   Doorbell bell;
   bell.arm();

@@ -6,7 +6,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "dataplane/control_plane.h"
 #include "test/dataplane/ring_cluster.h"
@@ -124,6 +126,36 @@ TEST_P(Holds, a_system_call_works_on_what_is_held) {
   cluster.engine(0).end_hold(range);
   EXPECT_EQ(word_of(*regions[1], 1).load(), 0x2a2a'2a2a'2a2a'2a2aU);
   for (const int end : ends) close(end);
+}
+
+// More threads than cores write one page. What a thread waited for stays until its instruction is through, so
+// no page moves in vain for ever: not while its thread is still on its way out of its signal handler, either.
+TEST_P(Holds, many_writers_of_one_page__each_gets_to_use_it) {
+  constexpr std::size_t kNodes = 4;
+  constexpr std::uint64_t kStores = 1'500;
+  constexpr std::uint64_t kGrantsPerStore = 3;
+  test::ClusterOptions crowded = options();
+  crowded.nodes = kNodes;
+  crowded.loops = 1;
+  RingCluster cluster(crowded);
+  const auto regions = cluster.open("grid", 1, Placement::kOneNode, 1);
+  ASSERT_EQ(regions.size(), kNodes);
+  std::vector<std::thread> writers;
+  for (std::size_t node = 0; node < kNodes; ++node) {
+    writers.emplace_back([&, node] {
+      for (std::uint64_t i = 0; i < kStores; ++i) {
+        word_of(*regions[node], 0).fetch_add(1);
+        if (i % 16 == 0) std::this_thread::yield();
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  EXPECT_EQ(word_of(*regions[0], 0).load(), kNodes * kStores);
+  const auto moved = static_cast<std::size_t>(protocol::MessageType::kOwnershipTransfer);
+  std::uint64_t transfers = 0;
+  for (const RegionState* region : regions) transfers += region->counters[0].sent_messages[moved].get();
+  EXPECT_LE(transfers, kGrantsPerStore * kNodes * kStores);
+  RecordProperty("transfers", std::to_string(transfers));
 }
 
 }  // namespace

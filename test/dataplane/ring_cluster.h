@@ -87,10 +87,14 @@ class OtherPort : public dataplane::Port {
   void send(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override {
     inner_->send(queue, to, frame);
   }
+  void send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override {
+    inner_->send_quietly(queue, to, frame);
+  }
   void flush(std::uint16_t queue) override { inner_->flush(queue); }
   std::vector<int> wake_fds(std::uint16_t queue) const override { return inner_->wake_fds(queue); }
   std::uint64_t nap_ns_max() const override { return inner_->nap_ns_max(); }
   void arm(std::uint16_t queue) override { inner_->arm(queue); }
+  void arm_for_urgent(std::uint16_t queue) override { inner_->arm_for_urgent(queue); }
   void disarm(std::uint16_t queue) override { inner_->disarm(queue); }
   void drain(std::uint16_t queue) override { inner_->drain(queue); }
   rte_mempool* pool(std::uint16_t queue) const override { return inner_->pool(queue); }

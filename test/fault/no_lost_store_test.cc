@@ -65,6 +65,14 @@ class Hammered : public InlineSink {
     stores_seen_ = stores_.load(std::memory_order_relaxed);
   }
 
+  // Inline delivery: until a thread waits for the page.
+  void wait_for_fault() {
+    if (!faults_) return;
+    for (int spins = 0; waiting_.load() == 0; ++spins) {
+      if (spins > kSpinsMax) std::this_thread::yield();
+    }
+  }
+
   Snapshot snapshot() {
     Snapshot copy;
     for (std::size_t i = 0; i < kWords; ++i) copy[i] = *word(memory_.service_view(), 0, i);
@@ -103,9 +111,11 @@ class Hammered : public InlineSink {
   // Inline delivery: the thread waits here until the page is given back.
   bool on_inline_fault(const Fault&, const sigset_t&) noexcept override {
     inline_count_.fetch_add(1, std::memory_order_relaxed);
+    waiting_.fetch_add(1);
     for (int spins = 0; !here_.load(); ++spins) {
       if (spins > kInlineSpinsMax) ::sched_yield();
     }
+    waiting_.fetch_sub(1);
     return true;
   }
 
@@ -133,6 +143,7 @@ class Hammered : public InlineSink {
   std::array<std::uint64_t, kHammers> made_{};
   std::atomic<bool> here_{false};
   std::atomic<std::uint64_t> inline_count_{0};
+  std::atomic<std::uint64_t> waiting_{0};
   std::optional<InlineFaults> faults_;
   std::array<std::thread, kHammers> threads_;
 };
@@ -150,6 +161,7 @@ std::uint64_t take_and_give(Hammered& page, Taking taking) {
   const Snapshot before = page.snapshot();
   std::uint64_t changed_count = 0;
   for (int i = 0; i < 20; ++i) changed_count += page.snapshot() != before ? 1 : 0;
+  page.wait_for_fault();
   if (taking.zap) {
     page.wipe_and_restore(before);  // not under a page that is only protected: the threads read it
     page.give_back();

@@ -9,9 +9,11 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <ostream>
+#include <thread>
 #include <vector>
 
 #include "fault/descriptor.h"
@@ -49,13 +51,14 @@ PageState observe(ServedRegion& region, std::size_t page) {
 
 struct Step {
   const char* name;
-  void (RegionMemory::*call)(std::size_t, std::size_t);
+  void (*call)(RegionMemory&, std::size_t page);
 };
-constexpr Step kMapRead{"map_read", &RegionMemory::map_read};
-constexpr Step kMapWrite{"map_write", &RegionMemory::map_write};
-constexpr Step kUnprotect{"unprotect", &RegionMemory::unprotect};
-constexpr Step kProtect{"protect", &RegionMemory::protect};
-constexpr Step kZap{"zap", &RegionMemory::zap};
+constexpr Step kMapRead{"map_read", [](RegionMemory& memory, std::size_t page) { memory.map_read(page); }};
+constexpr Step kMapWrite{"map_write", [](RegionMemory& memory, std::size_t page) { memory.map_write(page); }};
+constexpr Step kUnprotect{"unprotect",
+                          [](RegionMemory& memory, std::size_t page) { memory.unprotect(page); }};
+constexpr Step kProtect{"protect", [](RegionMemory& memory, std::size_t page) { memory.protect(page); }};
+constexpr Step kZap{"zap", [](RegionMemory& memory, std::size_t page) { memory.zap(page); }};
 
 struct Way {  // to a state
   std::vector<Step> steps;
@@ -112,11 +115,11 @@ TEST(RegionMemory, states__every_operation_from_every_state) {
   const auto arrive = [&](const Way& way) {
     ++page;
     store(region.memory.service_view(), page, kPattern);
-    for (const Step& step : way.steps) (region.memory.*step.call)(page, 1);
+    for (const Step& step : way.steps) step.call(region.memory, page);
   };
   const auto expect_after = [&](const Way& way, Step step, PageState after) {
     arrive(way);
-    (region.memory.*step.call)(page, 1);
+    step.call(region.memory, page);
     EXPECT_EQ(observe(region, page), after) << text(way.steps) << ", then " << step.name;
     EXPECT_EQ(load(region.memory.service_view(), page), kPattern)
         << text(way.steps) << ", then " << step.name;
@@ -212,6 +215,37 @@ TEST(RegionMemory, map_write__after_zap_under_a_waiting_writer) {
   region.memory.map_write(0);
   writer.join();
   EXPECT_EQ(load(region.memory.service_view(), 0), kPattern);
+}
+
+// Who maps may wake later: until then the thread waits on, though the page is there for others.
+TEST(RegionMemory, waking_later__leaves_the_thread_waiting_until_wake) {
+  using Waking = RegionMemory::Waking;
+  for (const bool write : {false, true}) {
+    ServedRegion region(1, false);
+    std::atomic<bool> done{false};
+    if (write) region.memory.map_read(0);
+    std::thread waits([&] {
+      if (write) {
+        store(region.memory.application_view(), 0, kPattern);
+      } else {
+        load(region.memory.application_view(), 0);
+      }
+      done.store(true);
+    });
+    region.sink.wait_for(1);
+    if (write) {
+      region.memory.unprotect(0, 1, Waking::kLater);
+      store(region.memory.application_view(), 0, 1);  // this thread need not wait
+    } else {
+      region.memory.map_read(0, 1, Waking::kLater);
+      EXPECT_EQ(load(region.memory.application_view(), 0), 0U);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_FALSE(done.load());
+    region.memory.wake(0);
+    waits.join();
+    EXPECT_EQ(load(region.memory.service_view(), 0), write ? kPattern : 0U);
+  }
 }
 
 TEST(RegionMemory, hole_in_the_memfd__faults_and_is_filled) {

@@ -99,8 +99,7 @@ void check_message(const Parsed& parsed, std::uint32_t node_count) {
     return require(drop == Drop::kUnknownType || drop == Drop::kBadLength || drop == Drop::kBadField,
                    "a message is dropped for one of three reasons");
   }
-  require(message.type >= MessageType::kCopyRequest && message.type <= MessageType::kNotOwner,
-          "a type is known");
+  require(message.type >= MessageType::kCopyRequest && message.type <= MessageType::kHeld, "a type is known");
   require(message.from == parsed.header.sender && message.from.value < node_count, "a sender is a member");
   require(message.hint == protocol::kNoNode || message.hint.value < node_count,
           "a hint is a member or nobody");
@@ -158,8 +157,10 @@ void check_written(Input input, std::uint32_t node_count) {
   const bool asks =
       message.type <= MessageType::kWriteRequest || message.type == MessageType::kOwnershipTransfer;
   const bool floor = message.type == MessageType::kInvalidate || message.type == MessageType::kAck;
-  if (asks || message.type == MessageType::kNotOwner) message.transaction.value = count();
-  if (asks || floor) message.version.value = count();
+  const bool held = message.type == MessageType::kHeld;
+  if (asks || held || message.type == MessageType::kNotOwner) message.transaction.value = count();
+  if (asks || held || floor) message.version.value = count();
+  if (held) message.wait_ns = count();
   if (asks) message.data_version.value = count();
   if (message.type == MessageType::kTransferAck) message.epoch.value = count();
   if (message.type == MessageType::kOwnershipTransfer) {

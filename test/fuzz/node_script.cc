@@ -107,12 +107,14 @@ Message NodeScript::answer(const ScriptedNode& node, std::uint32_t page) {
       answer.type = (choice & 8) != 0    ? MessageType::kCopyReply
                     : (choice & 16) != 0 ? MessageType::kNotOwner
                     : (choice & 32) != 0 ? MessageType::kAck
+                    : (choice & 64) != 0 ? MessageType::kHeld
                                          : MessageType::kOwnershipTransfer;
       if (answer.type == MessageType::kOwnershipTransfer) {
         answer.epoch.value = entry.epoch.value + 1 + (choice >> 6);
         answer.copyset = copyset();
       }
       if (answer.type == MessageType::kNotOwner) answer.hint = NodeId{input_.get()};
+      if (answer.type == MessageType::kHeld) answer.wait_ns = std::uint64_t{input_.get()} << (choice & 31);
       break;
     case MessageType::kInvalidate:
       answer.type = MessageType::kAck;

@@ -86,9 +86,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, OnRegionsInline,
 TEST_P(OnRegionsInline, show_nothing_that_cpp_forbids) {
   for (const char* name : {"SB", "MP", "IRIW"}) {
     const std::size_t shape = index_of(shape_names(), name).value();
-    // Four nodes on two cores take their time.
-    const std::uint64_t short_run = kShapes[shape].thread_count > 2 ? 500 : 8'000;
-    CampaignOptions options = options_for(shape, e2e::long_or(25 * short_run, short_run));
+    CampaignOptions options = options_for(shape, e2e::long_or(200'000, 8'000));
     options.node_flags = GetParam();
     const std::vector<CaseReport> reports = run_cases(options, [](const CaseReport&) {});
     EXPECT_TRUE(all_passed(reports)) << "seed " << options.seed << '\n' << summary_text(reports);

@@ -84,6 +84,7 @@ const char* normalise(const Bounds& bounds, Pool& pool, NodeCell& cell) {
     const std::uint16_t index = page.entry.round;
     page.round = pool.rounds[index];
     page.round.attempts = 0;
+    page.round.held_answers = 0;
     for (std::size_t i = page.round.deferred_count; i < kDeferredMax; ++i)
       page.round.deferred[i] = Deferred{};
     page.entry.round = 0;

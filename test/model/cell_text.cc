@@ -56,13 +56,15 @@ void put(std::string& out, const Deferred& deferred) {
 }
 
 void put(std::string& out, const Round& round, std::uint32_t nodes) {
-  const auto& [stage, page, local, wants_read, wants_write, asked_all, asks_blindly, attempts, target,
-               transaction, followed, new_version, copyset, deferred_count, deferred, promised] = round;
-  if (page.region != 0 || attempts != 0) std::abort();
+  const auto& [stage, page, local, wants_read, wants_write, asked_all, asks_blindly, attempts, held_answers,
+               target, transaction, followed, new_version, copyset, held_by, deferred_count, deferred,
+               promised] = round;
+  if (page.region != 0 || attempts != 0 || held_answers != 0) std::abort();
   put(out, static_cast<std::uint64_t>(stage) | (local ? 8U : 0U) | (wants_read ? 16U : 0U) |
                (wants_write ? 32U : 0U) | (asked_all ? 64U : 0U) | (asks_blindly ? 128U : 0U));
-  for (const std::uint64_t value : {std::uint64_t{target.value}, transaction.value, followed.value,
-                                    new_version.value, copyset.bits(), std::uint64_t{deferred_count}}) {
+  for (const std::uint64_t value :
+       {std::uint64_t{target.value}, transaction.value, followed.value, new_version.value, copyset.bits(),
+        held_by.bits(), std::uint64_t{deferred_count}}) {
     put(out, value);
   }
   for (std::size_t i = 0; i < deferred_count; ++i) put(out, deferred[i]);
@@ -83,7 +85,7 @@ std::string describe(const GrantedList& granted) {
 const char* name_of(MessageType type) {
   static constexpr const char* kNames[] = {
       "?",           "CopyRequest", "CopyReply", "WriteRequest", "OwnershipTransfer",
-      "TransferAck", "Invalidate",  "Ack",       "NotOwner"};
+      "TransferAck", "Invalidate",  "Ack",       "NotOwner",     "Held"};
   return kNames[static_cast<std::size_t>(type)];
 }
 
@@ -105,12 +107,12 @@ std::string encode(const Envelope& envelope) {
   std::string out;
   const auto& [to, page, bytes, life, message] = envelope;
   const auto& [type, from, direct, has_bytes, hint, transaction, version, data_version, epoch, copyset,
-               granted] = message;
+               granted, wait_ns] = message;
   for (const std::uint64_t value :
        {std::uint64_t{to}, std::uint64_t{page}, std::uint64_t{bytes}, std::uint64_t{life},
         static_cast<std::uint64_t>(type), std::uint64_t{from.value}, std::uint64_t{direct},
         std::uint64_t{has_bytes}, std::uint64_t{hint.value}, transaction.value, version.value,
-        data_version.value, epoch.value, copyset.bits()}) {
+        data_version.value, epoch.value, copyset.bits(), std::uint64_t{wait_ns}}) {
     put(out, value);
   }
   put(out, granted);

@@ -76,6 +76,7 @@ NodeCell relabel(const Bounds& bounds, const NodeCell& cell, const Names& names)
     protocol::Round& round = renamed.pages[p].round;
     round.target = rename(round.target);
     round.copyset = rename(round.copyset);
+    round.held_by = rename(round.held_by);
     for (std::size_t i = 0; i < round.deferred_count; ++i)
       round.deferred[i].from = rename(round.deferred[i].from);
     for (std::uint32_t i = 0; i < bounds.nodes; ++i)

@@ -73,6 +73,7 @@ void expect_equal(const Config& a, const Config& b) {
   EXPECT_EQ(a.delivery, b.delivery);
   EXPECT_EQ(a.loop_kind, b.loop_kind);
   EXPECT_EQ(a.scan_ahead, b.scan_ahead);
+  EXPECT_EQ(a.real_time, b.real_time);
   EXPECT_EQ(a.loops, b.loops);
   EXPECT_EQ(a.loop_cores, b.loop_cores);
   EXPECT_EQ(a.memory_mb, b.memory_mb);
@@ -240,23 +241,24 @@ TEST(folder_of, empty__from_the_environment) {
 
 TEST(from_text, a_whole_file) {
   const Folder folder;
-  const Config config =
-      Config::from_text("cluster = \"demo\"\nnode = 1\nfolder = \"" + folder.path() +
-                            "\"\nfile_prefix = \"pre\"\ndelivery = \"inline\"\nscan_ahead = false\n"
-                            "[[nodes]]\nid = 1\n[[nodes]]\nid = 0\nport = \"memif\"\n"
-                            "[loops]\nkind = \"dedicated\"\ncount = 2\ncores = [0, 1]\n"
-                            "[memory]\nmb = 256\nhugepages = \"off\"\nkernel_faults = \"required\"\n"
-                            "region_base = 0x3000_0000_0000\n"
-                            "[timeouts]\njoin_ms = 1\nsilence_ms = 20\nleave_ms = 3\nretry_us = 400\n"
-                            "retry_max_us = 5000\nhold_us = 6\n"
-                            "[impairment]\ndrop = 0.1\nduplicate = 0.05\nreorder = 1\nseed = 42\n",
-                        "cluster.toml");
+  const Config config = Config::from_text(
+      "cluster = \"demo\"\nnode = 1\nfolder = \"" + folder.path() +
+          "\"\nfile_prefix = \"pre\"\ndelivery = \"inline\"\nreal_time = false\nscan_ahead = false\n"
+          "[[nodes]]\nid = 1\n[[nodes]]\nid = 0\nport = \"memif\"\n"
+          "[loops]\nkind = \"dedicated\"\ncount = 2\ncores = [0, 1]\n"
+          "[memory]\nmb = 256\nhugepages = \"off\"\nkernel_faults = \"required\"\n"
+          "region_base = 0x3000_0000_0000\n"
+          "[timeouts]\njoin_ms = 1\nsilence_ms = 20\nleave_ms = 3\nretry_us = 400\n"
+          "retry_max_us = 5000\nhold_us = 6\n"
+          "[impairment]\ndrop = 0.1\nduplicate = 0.05\nreorder = 1\nseed = 42\n",
+      "cluster.toml");
   Config wanted = Config::local(1, 2, folder.path());
   wanted.cluster = "demo";
   wanted.file_prefix = "pre";
   wanted.delivery = Delivery::kInline;
   wanted.loop_kind = LoopKind::kDedicated;
   wanted.scan_ahead = false;
+  wanted.real_time = false;
   wanted.loops = 2;
   wanted.loop_cores = {0, 1};
   wanted.memory_mb = 256;
@@ -314,6 +316,7 @@ TEST(from_text, mistakes__file_line_value_and_remedy) {
       {"loops = \"mine\"\n" + two, "cluster.toml:1: loops: \"mine\". ",
        "\"shared\", \"dedicated\" or \"self\""},
       {two + "[loops]\nkind = 1\n", "cluster.toml:6: loops.kind: integer 1. ", "a string"},
+      {"real_time = \"no\"\n" + two, "cluster.toml:1: real_time: string 'no'. ", "true or false"},
       {"scan_ahead = 1\n" + two, "cluster.toml:1: scan_ahead: integer 1. ", "true or false"},
       {"delivery = \"fast\"\n" + two, "cluster.toml:1: delivery: \"fast\". ", "\"thread\" or \"inline\""},
       {two + "[loops]\ncount = 17\n", "cluster.toml:6: loops.count: 17. ", "1 to 16"},

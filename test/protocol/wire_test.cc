@@ -81,6 +81,11 @@ Message message_of(MessageType type) {
       message.transaction = Transaction{0x00a1a2a3a4a5a6a7};
       message.epoch = Epoch{0x00d1d2d3d4d5d6d7};
       break;
+    case MessageType::kHeld:
+      message.transaction = Transaction{0x00a1a2a3a4a5a6a7};
+      message.version = Version{0x00b1b2b3b4b5b6b7};
+      message.wait_ns = 0x00e1e2e3e4e5e6e7;
+      break;
   }
   return message;
 }
@@ -374,7 +379,7 @@ TEST(Wire, decode__wrong_type_length_and_fields) {
   const auto as_it_is = [](Bytes&) {};
   const Message request = message_of(MessageType::kWriteRequest);
   const Message transfer = message_of(MessageType::kOwnershipTransfer);
-  for (const int type : {0, 9, 15, 16, 17, 255}) {
+  for (const int type : {0, 10, 15, 16, 17, 255}) {
     const auto change = [&](Bytes& frame) { frame[3] = static_cast<std::byte>(type); };
     EXPECT_EQ(verdict(request, change, 0), Drop::kUnknownType) << type;
   }

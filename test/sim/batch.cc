@@ -21,9 +21,17 @@ constexpr const char* kTarget = "//test/sim:sim_switchable";
 constexpr const char* kTarget = "//test/sim";
 #endif
 
-constexpr std::array<const char*, protocol::kEvents> kEventNames = {
-    "no round for a message", "stale",     "below the floor", "already granted", "deferred",
-    "deferred lost",          "not owner", "unsolicited",     "repeated",        "refused"};
+constexpr std::array<const char*, protocol::kEvents> kEventNames = {"no round for a message",
+                                                                    "stale",
+                                                                    "below the floor",
+                                                                    "already granted",
+                                                                    "deferred",
+                                                                    "deferred lost",
+                                                                    "not owner",
+                                                                    "unsolicited",
+                                                                    "repeated",
+                                                                    "asked again",
+                                                                    "refused"};
 
 // Calls f(name, count) for each counter of the group.
 template <typename F>

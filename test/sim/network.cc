@@ -41,7 +41,7 @@ void garble(Frame& frame, Random& random) {
     case 5:
       return flip(frame, kSenderAt, 0x80 >> random.below(4));
     case 6:
-      frame.bytes[kTypeAt] = random.coin() ? std::byte{0} : std::byte{9};
+      frame.bytes[kTypeAt] = random.coin() ? std::byte{0} : static_cast<std::byte>(protocol::kMessageTypes);
       return;
     case 7:
       return flip(frame, kRegionAt + random.below(4), 1U << random.below(8));

@@ -174,7 +174,8 @@ void Simulator::take_timeout(std::uint8_t node, std::uint32_t page) {
 // granted requests has places it may: a stale request is then granted again at times, to a node that does not
 // expect it, and a waiting room may be full.
 void Simulator::note_repeated(std::uint8_t node, std::uint32_t page) {
-  if ((*nodes_[node].rounds)[slot(node, page).entry.round].attempts > 0) return;
+  const protocol::Round& round = (*nodes_[node].rounds)[slot(node, page).entry.round];
+  if (round.attempts > 0 || !round.held_by.empty()) return;  // who held it is asked again
   report_.counters.add(Counter::kRepeatedRequests);
   if (setting_.calm && setting_.sees_turns && setting_.nodes <= protocol::GrantedList::kCapacity)
     fail("WAIT: on a calm network a request has to be repeated", node, page);

@@ -13,7 +13,7 @@ using protocol::MessageType;
 const char* type_name(MessageType type) {
   static constexpr std::array<const char*, protocol::kMessageTypes> kNames = {
       "nothing",      "copy request", "copy reply", "write request", "ownership transfer",
-      "transfer ack", "invalidate",   "ack",        "not owner"};
+      "transfer ack", "invalidate",   "ack",        "not owner",     "held"};
   return kNames[static_cast<std::size_t>(type)];
 }
 
@@ -41,6 +41,10 @@ std::string describe(const Message& message) {
     case MessageType::kNotOwner:
       text +=
           fmt::format(" t{} hint {} e{}", message.transaction.value, message.hint.value, message.epoch.value);
+      break;
+    case MessageType::kHeld:
+      text += fmt::format(" t{} v{} for {} ns", message.transaction.value, message.version.value,
+                          message.wait_ns);
       break;
   }
   return message.has_bytes ? text + " with bytes" : text;
