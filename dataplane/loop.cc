@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <csignal>
 #include <ctime>
+#include <utility>
 
 #include "dataplane/eal.h"
 #include "dataplane/futex.h"
@@ -84,7 +85,8 @@ void Loop::run() {
 
 bool Loop::turn() {
   const LoopIdentity identity(core_id_);
-  now_ns_ = now_ns();
+  const std::uint64_t before_ns = std::exchange(now_ns_, now_ns());
+  if (turn_was_idle_) counters_.spun_ns.add(std::min(now_ns_ - before_ns, kYieldCallNs));
   phases_.begin(now_ns_);
   bool worked = watched_count_ > 0 && end_turns();  // first: who asks again comes for just that
   worked |= receive();
@@ -94,6 +96,7 @@ bool Loop::turn() {
   map_arrived();
   phases_.flushes();
   port_.flush(static_cast<std::uint16_t>(options_.index));
+  turn_was_idle_ = !worked;
   return worked;
 }
 
@@ -307,6 +310,7 @@ std::uint64_t Loop::wake_time_ns() {
 
 bool Loop::begin() {
   if (stopping() || !drive_.try_take()) return false;
+  turn_was_idle_ = false;
   disarm();
   service_core_.store(sched_getcpu(), std::memory_order_relaxed);
   counters_.driven_by_waiting.add();
@@ -354,6 +358,7 @@ bool Loop::leave_to_sleep(std::uint64_t& until_ns) {
 // The loop's own thread, or one that sleeps in its place.
 void Loop::come_back() {
   drive_.take();
+  turn_was_idle_ = false;
   disarm();
   doorbell_.drain();
   port_.drain(static_cast<std::uint16_t>(options_.index));

@@ -75,6 +75,8 @@ struct LoopCounters {  // written by the loop, read by anybody
   Counter sleeps;
   Counter driven_by_waiting;  // drives taken by threads that wait
   Counter hand_overs;         // under way now
+  Counter spun_ns;            // turns that found nothing; see Stats::spun_ns
+  Counter spun_beside_ns;     // of threads that wait while another drives
 };
 
 class Loop {
@@ -188,6 +190,7 @@ class Loop {
   static constexpr int kTurnsForOthers = 4;
   static constexpr std::uint64_t kBetweenReadsNs = 10'000;  // of a userfaultfd, by a fault thread that drives
   static constexpr std::size_t kToWakeMax = 16;
+  static constexpr std::uint64_t kYieldCallNs = 1'000;  // a yield that lasts longer: others had the processor
 
   void run();
   void push_fault(const fault::Fault& fault);
@@ -307,6 +310,7 @@ class Loop {
   std::size_t early_run_count_ = 0;
   std::uint64_t packet_number_ = 0;
   std::uint64_t now_ns_ = 0;
+  bool turn_was_idle_ = false;  // and the next one follows it
   std::uint64_t idle_since_ns_ = 0;
   std::uint64_t crowded_until_ns_ = 0;
   std::vector<pollfd> wake_fds_;

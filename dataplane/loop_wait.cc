@@ -4,6 +4,7 @@
 #include <rte_pause.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "dataplane/eal.h"
@@ -64,6 +65,7 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
   bool posted = false;
   InlineEnd end(phases_, fault.time_ns);
   Idling beside(options_.waiting, options_.crowded_ns, fault.time_ns);
+  std::uint64_t spun_beside_ns = 0;
   while (!served()) {
     if (stopping()) return false;
     if (begin()) {
@@ -90,17 +92,22 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
     switch (beside.next(now)) {
       case Idling::Next::kSpin:
         rte_pause();
+        spun_beside_ns += now_ns() - now;
         break;
-      case Idling::Next::kYield:
+      case Idling::Next::kYield: {
         sched_yield();
-        beside.yielded(now_ns() - now);
+        const std::uint64_t took_ns = now_ns() - now;
+        beside.yielded(took_ns);
+        spun_beside_ns += std::min(took_ns, kYieldCallNs);
         break;
+      }
       case Idling::Next::kGiveUp:
         if (posted) sleep_until_granted(fault.page, interrupted, served);
         break;
     }
   }
   end.record(region.phases[options_.index]);
+  if (spun_beside_ns > 0) counters_.spun_beside_ns.add_shared(spun_beside_ns);
   return true;
 }
 

@@ -59,7 +59,9 @@ struct Stats {
   std::uint64_t sent_bytes = 0;            // page messages with their headers (region), frames (node)
   std::uint64_t received_message_count = 0;
 
-  std::uint64_t waiting_fault_count = 0;    // pages that threads of this node wait for now
+  std::uint64_t waiting_fault_count = 0;  // pages that threads of this node wait for now
+  std::uint64_t spun_ns = 0;  // processor time of threads that looked for work of a loop and found none:
+                              // spins whole, of each yield the call itself (1 us) at most; an estimate
   std::vector<std::uint32_t> silent_nodes;  // not heard for silence_timeout_ms
   std::vector<NamedCount> dropped_frames;   // by reason; only reasons that occurred
   std::vector<NamedCount> events;           // of the protocol; only those that occurred

@@ -1,5 +1,6 @@
 // What the nodes of the end-to-end tests do when much is asked of them: more threads than cores with mixed
 // accesses, and for a long time with faults of both deliveries.
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -83,6 +84,16 @@ std::uint64_t in_us(Clock::duration time) {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(time).count());
 }
 
+// Processor time of this process.
+std::uint64_t processor_us() {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  const auto us = [](const timeval& time) {
+    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 + static_cast<std::uint64_t>(time.tv_usec);
+  };
+  return us(used.ru_utime) + us(used.ru_stime);
+}
+
 std::uint64_t shared_sum(const Region& region) {
   std::uint64_t sum = 0;
   for (std::size_t page = 0; page < region.bytes() / kPageBytes; ++page)
@@ -114,6 +125,8 @@ void run_crowd(Node& node, const Arguments& arguments) {
   }
   node.barrier();
   const Clock::time_point before = Clock::now();
+  const std::uint64_t processor_before = processor_us();
+  const std::uint64_t spun_before = node.stats().spun_ns;
   std::vector<std::thread> threads;
   for (Worker& worker : workers) {
     threads.emplace_back([&] {
@@ -122,6 +135,8 @@ void run_crowd(Node& node, const Arguments& arguments) {
   }
   for (std::thread& thread : threads) thread.join();
   report("wall_us", in_us(Clock::now() - before));
+  report("processor_us", processor_us() - processor_before);
+  report("spun_us", (node.stats().spun_ns - spun_before) / 1'000);
   std::uint64_t adds = 0;
   std::uint64_t wrong = 0;
   Clock::duration worst{};
