@@ -223,6 +223,8 @@ class Loop {
   protocol::Drop admit(const protocol::Parsed& parsed, rte_mbuf* frame, bool& moved);
   protocol::Drop admit_control(const protocol::Parsed& parsed, rte_mbuf* frame, bool& moved);
   protocol::Drop admit_page(const protocol::Parsed& parsed, rte_mbuf* frame, bool& moved);
+  protocol::Drop admit_requests(const protocol::Parsed& parsed, RegionState& region);
+  void handle(PageAt at, const protocol::Message& message, const std::byte* bytes);
   bool move_to(std::uint32_t loop, rte_mbuf* frame);
 
   // pages: loop_pages.cc
@@ -241,7 +243,9 @@ class Loop {
   void map_arrived();
   std::uint32_t map_around(PageAt at, std::uint32_t count_max);
   void withdraw_runs(std::span<rte_mbuf* const> frames);
-  Run withdrawal_of(const rte_mbuf* frame) const;
+  template <typename Each>
+  void each_withdrawal(const rte_mbuf* frame, Each&& each) const;
+  Run withdrawal_of(RegionState* region, std::uint32_t page, protocol::MessageType type) const;
   void withdraw(const Run& run);
   void restore_runs();
 
@@ -270,6 +274,8 @@ class Loop {
   // frames out: loop_send.cc
   void send_message(PageAt at, protocol::NodeSet to, const protocol::Message& message);
   void send_control(const protocol::ControlFrames& frames);
+  bool put_together(PageAt at, protocol::NodeSet to, const protocol::Message& message);
+  void send_together();
   std::size_t send_frame(protocol::NodeSet to, protocol::Header header, std::span<const std::byte> body,
                          std::span<const std::byte> fragment, std::uint64_t asked_ns = 0);
 
@@ -302,6 +308,13 @@ class Loop {
   std::size_t wish_count_ = 0;
   std::uint32_t ahead_in_flight_ = 0;
   Run arrived_;
+  struct {  // requests that wait to share a frame; only while prefetch_some() runs
+    bool open = false;
+    RegionState* region = nullptr;
+    protocol::NodeSet to;
+    std::size_t count = 0;
+    std::array<protocol::Request, protocol::kRequestsMax> requests;
+  } together_;
   std::array<Turn, 64> granted_to_;                           // by the page's index
   std::array<Turn, 16> watched_;                              // pages that others wait for
   std::array<std::atomic<std::uint32_t>, 64> in_handlers_{};  // threads in wait_inline(), by thread id

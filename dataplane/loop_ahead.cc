@@ -16,6 +16,16 @@ namespace pagewire::dataplane {
 
 using protocol::Effect;
 
+namespace {
+
+bool has_several(const rte_mbuf* frame) {
+  if (rte_pktmbuf_data_len(frame) < kEthernetBytes + protocol::kHeaderBytes) return false;
+  return *rte_pktmbuf_mtod_offset(frame, const std::uint8_t*, kEthernetBytes + protocol::kTypeAt) ==
+         protocol::kTypeRequests;
+}
+
+}  // namespace
+
 // Works on what was asked for ahead, as far as there is room. True if it did something.
 bool Loop::prefetch_some() {
   while (wish_count_ < kWishes && !prefetches_.empty()) {
@@ -29,7 +39,10 @@ bool Loop::prefetch_some() {
   if (wish_count_ == 0) return false;
   std::size_t budget = kBurst;
   const std::size_t budget_before = budget;
+  together_.open = true;
   for (std::size_t i = 0; i < wish_count_ && has_room_ahead(); ++i) grant_wish(wishes_[i], budget);
+  send_together();
+  together_.open = false;
   const auto end = std::remove_if(wishes_.begin(), wishes_.begin() + static_cast<std::ptrdiff_t>(wish_count_),
                                   [](const Prefetch& wish) { return wish.page_count == 0; });
   wish_count_ = static_cast<std::size_t>(end - wishes_.begin());
@@ -175,45 +188,60 @@ std::uint32_t Loop::map_around(PageAt at, std::uint32_t count_max) {
 // that the other cores are interrupted once. The transitions follow one by one, and find the work done.
 void Loop::withdraw_runs(std::span<rte_mbuf* const> frames) {
   early_run_count_ = 0;
-  if (frames.size() < 2) return;
   Run run;
-  for (const rte_mbuf* frame : frames) {
-    const Run one = withdrawal_of(frame);
+  const auto add = [&](const Run& one) {
     if (one.count != 0 && run.count != 0 && one.region == run.region && one.zap == run.zap &&
         one.first == run.first + run.count) {
       ++run.count;
-      continue;
+      return;
     }
     withdraw(run);
     run = one;
+  };
+  for (const rte_mbuf* frame : frames) {
+    if (frames.size() > 1 || has_several(frame)) each_withdrawal(frame, add);
   }
   withdraw(run);
 }
 
-// What the frame's request will make of its page here, if that is a withdrawal of access.
-Loop::Run Loop::withdrawal_of(const rte_mbuf* frame) const {
-  if (rte_pktmbuf_data_len(frame) < kEthernetBytes) return {};
+// Calls each(Run) with what the frame's requests will make of their pages here, if that is a withdrawal of
+// access.
+template <typename Each>
+void Loop::each_withdrawal(const rte_mbuf* frame, Each&& each) const {
+  if (rte_pktmbuf_data_len(frame) < kEthernetBytes) return;
   const auto* payload = rte_pktmbuf_mtod_offset(frame, const std::byte*, kEthernetBytes);
   const protocol::Parsed parsed =
       protocol::parse({payload, std::size_t{rte_pktmbuf_data_len(frame)} - kEthernetBytes});
   const protocol::Header& header = parsed.header;
-  const bool copy = header.type == static_cast<std::uint8_t>(protocol::MessageType::kCopyRequest);
-  const bool write = header.type == static_cast<std::uint8_t>(protocol::MessageType::kWriteRequest);
-  if (parsed.drop != protocol::Drop::kNone || (!copy && !write)) return {};
-  if (header.cluster != shared_.membership.cluster || header.view != shared_.membership.view ||
-      !header.to.contains(shared_.membership.self) || header.page.region >= protocol::kRegionsMax) {
-    return {};
+  if (parsed.drop != protocol::Drop::kNone || header.cluster != shared_.membership.cluster ||
+      header.view != shared_.membership.view || !header.to.contains(shared_.membership.self) ||
+      header.page.region >= protocol::kRegionsMax) {
+    return;
   }
   RegionState* const region = shared_.regions[header.page.region].load(std::memory_order_acquire);
-  if (region == nullptr || header.page.index >= region->pages.size() || !is_ours(header.page.index))
-    return {};
-  PageSlot& slot = region->pages[header.page.index];
+  if (header.type != protocol::kTypeRequests) {
+    return each(withdrawal_of(region, header.page.index, static_cast<protocol::MessageType>(header.type)));
+  }
+  std::array<protocol::Request, protocol::kRequestsMax> requests;
+  std::size_t count = 0;
+  if (decode_requests(parsed, shared_.membership.node_count, requests, count) != protocol::Drop::kNone)
+    return;
+  for (const protocol::Request& request : std::span(requests).first(count)) {
+    each(withdrawal_of(region, request.page, request.message.type));
+  }
+}
+
+Loop::Run Loop::withdrawal_of(RegionState* region, std::uint32_t page, protocol::MessageType type) const {
+  const bool copy = type == protocol::MessageType::kCopyRequest;
+  const bool write = type == protocol::MessageType::kWriteRequest;
+  if (region == nullptr || (!copy && !write) || page >= region->pages.size() || !is_ours(page)) return {};
+  PageSlot& slot = region->pages[page];
   const protocol::PageEntry& entry = slot.entry();
   if (slot.unmapped || now_ns_ < entry.hold_until.ns) return {};
   const bool withdraws = copy ? entry.owner && entry.permission == protocol::Permission::kWrite
                               : entry.permission != protocol::Permission::kInvalid;
   if (!withdraws) return {};
-  return {.region = region, .first = header.page.index, .count = 1, .zap = write};
+  return {.region = region, .first = page, .count = 1, .zap = write};
 }
 
 void Loop::withdraw(const Run& run) {

@@ -68,7 +68,8 @@ Drop Loop::admit_control(const protocol::Parsed& parsed, rte_mbuf* frame, bool& 
 
 Drop Loop::admit_page(const protocol::Parsed& parsed, rte_mbuf* frame, bool& moved) {
   const protocol::Header& header = parsed.header;
-  if (header.type == 0 || header.type >= protocol::kMessageTypes) return Drop::kUnknownType;
+  const bool several = header.type == protocol::kTypeRequests;
+  if (!several && (header.type == 0 || header.type >= protocol::kMessageTypes)) return Drop::kUnknownType;
   if (header.page.region >= protocol::kRegionsMax) return Drop::kUnknownRegion;
   RegionState* region = shared_.regions[header.page.region].load(std::memory_order_acquire);
   if (region == nullptr) return Drop::kUnknownRegion;
@@ -78,6 +79,7 @@ Drop Loop::admit_page(const protocol::Parsed& parsed, rte_mbuf* frame, bool& mov
     moved = move_to(loop, frame);
     return moved ? Drop::kNone : Drop::kNoBuffer;
   }
+  if (several) return admit_requests(parsed, *region);
   protocol::Message message;
   const Drop drop = decode_body(parsed, shared_.membership.node_count, message);
   if (drop != Drop::kNone) return drop;
@@ -95,11 +97,34 @@ Drop Loop::admit_page(const protocol::Parsed& parsed, rte_mbuf* frame, bool& mov
     }
   }
   phases_.answered(region->pages[at.index].entry().round, message.type, header.service_ns);
+  handle(at, message, bytes);
+  return Drop::kNone;
+}
+
+// Nothing is done for any of them if one is bad.
+Drop Loop::admit_requests(const protocol::Parsed& parsed, RegionState& region) {
+  std::array<protocol::Request, protocol::kRequestsMax> room;
+  std::size_t count = 0;
+  const Drop drop = decode_requests(parsed, shared_.membership.node_count, room, count);
+  if (drop != Drop::kNone) return drop;
+  const std::span<const protocol::Request> requests = std::span(room).first(count);
+  for (const protocol::Request& request : requests) {
+    if (request.page >= region.pages.size()) return Drop::kPageOutOfRange;
+    if (!is_ours(request.page)) return Drop::kBadField;  // a sender's loop asks for its own pages
+  }
+  region.counters[options_.index].received_messages.add(count);
+  for (const protocol::Request& request : requests) {
+    handle(PageAt{.region = &region, .index = request.page}, request.message, nullptr);
+  }
+  return Drop::kNone;
+}
+
+void Loop::handle(PageAt at, const protocol::Message& message, const std::byte* bytes) {
   phases_.question(message.from);
   const std::uint64_t deferred_before = rounds_.events(protocol::Event::kDeferred);
   on_message(at, message, bytes);
-  phases_.question_ends(message, header.page, rounds_.events(protocol::Event::kDeferred) != deferred_before);
-  return Drop::kNone;
+  phases_.question_ends(message, protocol::PageId{at.region->id, at.index},
+                        rounds_.events(protocol::Event::kDeferred) != deferred_before);
 }
 
 // A frame that came in on another loop's queue (a port that does not keep queues).

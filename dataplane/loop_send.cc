@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "dataplane/loop.h"
 
@@ -18,6 +19,7 @@ void Loop::send_message(PageAt at, protocol::NodeSet to, const protocol::Message
   counters.sent_messages[header.type].add();
   phases_.queued(at.region->pages[at.index].entry().round, message.type, at.region->phases[options_.index]);
   const std::uint64_t asked_ns = phases_.asked_ns(to, message, header.page);
+  if (put_together(at, to, message)) return;
   if (!message.has_bytes) {
     counters.sent_bytes.add(send_frame(to, header, body, {}, asked_ns));
     return;
@@ -33,6 +35,48 @@ void Loop::send_message(PageAt at, protocol::NodeSet to, const protocol::Message
     header.fragment_bytes = static_cast<std::uint16_t>(length);
     counters.sent_bytes.add(send_frame(to, header, body, {page + offset, length}, asked_ns));
   }
+}
+
+// True if the message is a request that goes with others in one frame.
+bool Loop::put_together(PageAt at, protocol::NodeSet to, const protocol::Message& message) {
+  using protocol::MessageType;
+  if (!together_.open ||
+      (message.type != MessageType::kCopyRequest && message.type != MessageType::kWriteRequest)) {
+    return false;
+  }
+  const std::size_t room =
+      port_.frame_bytes_max() - kEthernetBytes - protocol::kHeaderBytes - sizeof(std::uint64_t);
+  const bool full = together_.count == std::min(room / protocol::kRequestBytes, protocol::kRequestsMax);
+  if (full || together_.region != at.region || together_.to != to) send_together();
+  together_.region = at.region;
+  together_.to = to;
+  together_.requests[together_.count++] = protocol::Request{.page = at.index, .message = message};
+  return true;
+}
+
+void Loop::send_together() {
+  const std::span<const protocol::Request> requests =
+      std::span(together_.requests).first(std::exchange(together_.count, 0));
+  if (requests.empty()) return;
+  std::array<std::byte, protocol::kBodyBytesMax> body_room;
+  std::array<std::byte, protocol::kRequestsMax * protocol::kRequestBytes> entries;
+  std::size_t body_bytes = 0;
+  std::size_t entry_bytes = 0;
+  protocol::Header header;
+  header.page = protocol::PageId{together_.region->id, requests.front().page};
+  if (requests.size() == 1) {
+    header.type = static_cast<std::uint8_t>(requests.front().message.type);
+    body_bytes = protocol::encode_body(requests.front().message, body_room);
+  } else {
+    header.type = protocol::kTypeRequests;
+    body_bytes = protocol::encode_requests_body(requests.size(), body_room);
+    for (const protocol::Request& request : requests) {
+      entry_bytes += protocol::encode_request(request, std::span(entries).subspan(entry_bytes));
+    }
+    header.fragment_bytes = static_cast<std::uint16_t>(entry_bytes);
+  }
+  together_.region->counters[options_.index].sent_bytes.add(
+      send_frame(together_.to, header, {body_room.data(), body_bytes}, {entries.data(), entry_bytes}));
 }
 
 void Loop::send_control(const protocol::ControlFrames& frames) {

@@ -326,4 +326,52 @@ Drop decode_body(const Parsed& parsed, RegionDeclaration& declaration) {
                                                                                         : Drop::kBadField;
 }
 
+std::size_t encode_requests_body(std::size_t count, std::span<std::byte> out) {
+  Writer writer(out);
+  writer.put(static_cast<std::uint64_t>(count));
+  return writer.written();
+}
+
+std::size_t encode_request(const Request& request, std::span<std::byte> out) {
+  Writer writer(out);
+  writer.put(request.page);
+  writer.put(static_cast<std::uint8_t>(request.message.type));
+  writer.put<std::uint8_t>(request.message.direct ? kFlagDirect : 0);
+  writer.put<std::uint16_t>(0);
+  writer.put(request.message.transaction.value);
+  writer.put(request.message.version.value);
+  writer.put(request.message.data_version.value);
+  return writer.written();
+}
+
+Drop decode_requests(const Parsed& parsed, std::uint32_t node_count, std::span<Request> out,
+                     std::size_t& count) {
+  Reader body(parsed.body);
+  const auto told = body.get<std::uint64_t>();
+  if (!body.exact() || told == 0 || told > std::min(out.size(), kRequestsMax) ||
+      parsed.fragment.size() != told * kRequestBytes || parsed.header.fragment_offset != 0) {
+    return Drop::kBadLength;
+  }
+  count = static_cast<std::size_t>(told);
+  Reader reader(parsed.fragment);
+  for (Request& request : out.first(count)) {
+    request = Request{};
+    request.page = reader.get<std::uint32_t>();
+    const auto type = reader.get<std::uint8_t>();
+    const auto flags = reader.get<std::uint8_t>();
+    reader.get<std::uint16_t>();
+    Message& message = request.message;
+    message.type = static_cast<MessageType>(type);
+    message.from = parsed.header.sender;
+    message.direct = (flags & kFlagDirect) != 0;
+    message.transaction.value = reader.get<std::uint64_t>();
+    message.version.value = reader.get<std::uint64_t>();
+    message.data_version.value = reader.get<std::uint64_t>();
+    const bool asks = message.type == MessageType::kCopyRequest || message.type == MessageType::kWriteRequest;
+    if (!asks || !plausible(message, node_count)) return Drop::kBadField;
+  }
+  if (out.front().page != parsed.header.page.index) return Drop::kBadField;
+  return Drop::kNone;
+}
+
 }  // namespace pagewire::protocol

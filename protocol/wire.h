@@ -19,12 +19,14 @@ inline constexpr std::uint16_t kWireMagic = 0x5750;  // "PW"
 inline constexpr std::uint8_t kWireVersion = 3;
 inline constexpr std::size_t kHeaderBytes =
     56;  // a page with the longest body fits three frames of 1,514 bytes
+inline constexpr std::size_t kTypeAt = 3;  // of a frame's payload
 inline constexpr std::size_t kBodyBytesMax = 192;
 inline constexpr std::size_t kTrailerBytesMax = 4;    // what a device may leave behind a frame (a checksum)
 inline constexpr std::size_t kFragmentUnitBytes = 8;  // fragments start and end at multiples of it
 
 inline constexpr std::uint8_t kTypeBeat = 16;
 inline constexpr std::uint8_t kTypeRegion = 17;
+inline constexpr std::uint8_t kTypeRequests = 18;  // several requests for pages of one region
 
 // What every frame begins with.
 struct Header {
@@ -71,6 +73,17 @@ std::size_t encode_header(const Header& header, std::size_t body_bytes, std::spa
 std::size_t encode_body(const Message& message, std::span<std::byte> out);
 std::size_t encode_body(const Beat& beat, std::span<std::byte> out);
 std::size_t encode_body(const RegionDeclaration& declaration, std::span<std::byte> out);
+// Requests (copy or write) that go to the same nodes may share a frame: a body that says how many, and one
+// entry each in the fragment's place. The header names the first one's page.
+inline constexpr std::size_t kRequestBytes = 32;
+inline constexpr std::size_t kRequestsMax = 32;
+struct Request {
+  std::uint32_t page = 0;
+  Message message{};
+};
+std::size_t encode_requests_body(std::size_t count, std::span<std::byte> out);
+std::size_t encode_request(const Request& request, std::span<std::byte> out);
+
 // The length that encode_body would write.
 std::size_t body_bytes(const Message& message);
 
@@ -88,5 +101,8 @@ Parsed parse(std::span<const std::byte> payload);
 Drop decode_body(const Parsed& parsed, std::uint32_t node_count, Message& message);
 Drop decode_body(const Parsed& parsed, Beat& beat);
 Drop decode_body(const Parsed& parsed, RegionDeclaration& declaration);
+// All of them or none; `count` of `out` are filled, which has room for kRequestsMax.
+Drop decode_requests(const Parsed& parsed, std::uint32_t node_count, std::span<Request> out,
+                     std::size_t& count);
 
 }  // namespace pagewire::protocol

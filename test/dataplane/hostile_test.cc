@@ -280,7 +280,7 @@ TEST_F(HostileFrames, header__each_field) {
   expect_dropped("for nobody", Drop::kNotForUs, header_with([](Header& h) { h.to = NodeSet(); }));
   expect_dropped("an earlier life", Drop::kOldBootId, header_with([](Header& h) { h.boot_id -= 1; }));
   expect_dropped("a later life", Drop::kOldBootId, header_with([](Header& h) { h.boot_id += 1; }));
-  for (const int type : {0, 10, 15, 18, 255}) {
+  for (const int type : {0, 10, 15, 19, 255}) {
     expect_dropped("type " + std::to_string(type), Drop::kUnknownType,
                    header_with([&](Header& h) { h.type = static_cast<std::uint8_t>(type); }));
   }

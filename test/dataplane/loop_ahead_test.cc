@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <mutex>
 #include <random>
+#include <ranges>
 #include <thread>
 #include <vector>
 
@@ -274,6 +275,53 @@ TEST_P(Ahead, runs_of_copy_and_write_requests__lose_no_store) {
   expect_no_lost_store(cluster, regions,
                        {.pages = 100, .rounds = 1'500, .threads_a_node = 2, .read_too = true}, seed);
   EXPECT_TRUE(cluster.mbufs_come_back());
+}
+
+// Requests that go to the same node share frames; what comes back, and what the owner withdraws for them, is
+// as ever. With narrow frames fewer fit one.
+TEST_P(Ahead, requests_for_many_pages__share_frames) {
+  for (const bool narrow : {false, true}) {
+    constexpr std::uint32_t kPages = 96;
+    ClusterOptions options = with_way({.nodes = 2, .loops = 2});
+    options.wrap = [&](std::unique_ptr<Port> port, std::uint32_t) -> std::unique_ptr<Port> {
+      if (!narrow) return port;
+      return std::make_unique<test::NarrowPort>(std::move(port), 400);
+    };
+    RingCluster cluster(options);
+    const Regions regions = cluster.open("grid", kPages, Placement::kOneNode, 0);
+    ASSERT_EQ(regions.size(), 2U);
+    for (std::size_t page = 0; page < kPages; ++page) word_of(*regions[0], page).store(page + 1);
+    for (const Access access : {Access::kRead, Access::kWrite}) {
+      // Frames that left node 1 with requests: all but those of its other messages, one each.
+      const auto frames = [&] {
+        std::uint64_t count = 0;
+        for (std::uint16_t queue = 0; queue < 2; ++queue) {
+          count += cluster.engine(1).port().counters(queue).sent_frame_count;
+          const auto& sent = regions[1]->counters[queue].sent_messages;
+          for (std::size_t type = 0; type < sent.size(); ++type) {
+            const auto is = [&](protocol::MessageType of) { return type == static_cast<std::size_t>(of); };
+            const bool asks =
+                is(protocol::MessageType::kCopyRequest) || is(protocol::MessageType::kWriteRequest);
+            count -= asks ? 0 : sent[type].get();
+          }
+        }
+        return count;
+      };
+      const std::uint64_t before = frames();
+      cluster.engine(1).prefetch(*regions[1], 0, kPages, access);
+      ASSERT_TRUE(eventually([&] {
+        return std::ranges::all_of(std::views::iota(0U, kPages), [&](std::uint32_t page) {
+          return protocol::allows(regions[1]->pages[page].summary().permission, access);
+        });
+      }));
+      ASSERT_TRUE(eventually([&] { return frames() - before < kPages / 2; }))
+          << "beats and repetitions included";
+      for (std::size_t page = 0; page < kPages; ++page)
+        EXPECT_EQ(word_of(*regions[1], page).fetch_add(access == Access::kWrite ? 1 : 0), page + 1);
+    }
+    for (std::size_t page = 0; page < kPages; ++page) EXPECT_EQ(word_of(*regions[0], page).load(), page + 2);
+    EXPECT_TRUE(cluster.mbufs_come_back());
+  }
 }
 
 }  // namespace

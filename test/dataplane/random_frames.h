@@ -89,7 +89,7 @@ class RandomFrames {
  private:
   protocol::Header random_header(std::size_t room) {
     protocol::Header header = peer_.header();
-    header.type = static_cast<std::uint8_t>(one_in(8) ? below(256) : below(18));
+    header.type = static_cast<std::uint8_t>(one_in(8) ? below(256) : below(19));
     header.packet_number = random_();
     header.page = {.region = region_, .index = static_cast<std::uint32_t>(below(page_count_))};
     header.fragment_offset = static_cast<std::uint16_t>(below(64) * protocol::kFragmentUnitBytes);
@@ -134,7 +134,7 @@ class RandomFrames {
         header.page.index = page_count_ + static_cast<std::uint32_t>(below(1U << 31));
         return;
       default:
-        header.type = static_cast<std::uint8_t>(one_in(2) ? 0 : 18 + below(238));
+        header.type = static_cast<std::uint8_t>(one_in(2) ? 0 : 19 + below(237));
         return;
     }
   }

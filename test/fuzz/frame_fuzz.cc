@@ -135,12 +135,48 @@ void check_control(const Parsed& parsed) {
   }
 }
 
+void check_requests(const Parsed& parsed, std::uint32_t node_count) {
+  if (parsed.header.type != protocol::kTypeRequests) return;
+  std::array<protocol::Request, protocol::kRequestsMax> requests;
+  std::size_t count = 0;
+  const Drop drop = decode_requests(parsed, node_count, requests, count);
+  if (drop != Drop::kNone) {
+    return require(drop == Drop::kBadLength || drop == Drop::kBadField,
+                   "requests are dropped for one of two reasons");
+  }
+  require(count > 0 && count <= requests.size(), "there are as many as there is room for");
+  require(requests[0].page == parsed.header.page.index, "the header names the first");
+  std::array<std::byte, protocol::kRequestsMax * protocol::kRequestBytes> room{};
+  std::size_t bytes = 0;
+  for (const protocol::Request& request : std::span(requests).first(count)) {
+    const Message& message = request.message;
+    require(message.type == MessageType::kCopyRequest || message.type == MessageType::kWriteRequest,
+            "they are requests");
+    require(message.from == parsed.header.sender && message.from.value < node_count, "a sender is a member");
+    require(
+        std::max({message.transaction.value, message.version.value, message.data_version.value}) < kCountMax,
+        "a count can be counted on");
+    bytes += protocol::encode_request(request, std::span(room).subspan(bytes));
+  }
+  require(bytes == parsed.fragment.size(), "requests that were read are written as long as they were");
+  Parsed again = parsed;
+  again.fragment = std::span(room).first(bytes);
+  std::array<protocol::Request, protocol::kRequestsMax> read;
+  std::size_t read_count = 0;
+  require(decode_requests(again, node_count, read, read_count) == Drop::kNone && read_count == count,
+          "they are read again");
+  for (std::size_t i = 0; i < count; ++i) {
+    require(read[i].page == requests[i].page && read[i].message == requests[i].message, "and mean the same");
+  }
+}
+
 void check_payload(std::span<const std::byte> payload, std::uint32_t node_count) {
   const Parsed parsed = protocol::parse(payload);
   check_parsed(parsed, payload);
   if (parsed.drop != Drop::kNone) return;
   check_message(parsed, node_count);
   check_control(parsed);
+  check_requests(parsed, node_count);
 }
 
 // The other way: any message that a node could write, with any part of a page, is read as it was.

@@ -205,12 +205,20 @@ ScriptedNode::Expected ScriptedNode::expect(std::span<const std::byte> payload) 
   } else if (header.type == protocol::kTypeRegion) {
     protocol::RegionDeclaration region;
     expected.drop = decode_body(parsed, region);
-  } else if (header.type == 0 || header.type >= protocol::kMessageTypes) {
+  } else if (header.type != protocol::kTypeRequests &&
+             (header.type == 0 || header.type >= protocol::kMessageTypes)) {
     expected.drop = Drop::kUnknownType;
   } else if (header.page.region != kRegion) {
     expected.drop = Drop::kUnknownRegion;
   } else if (header.page.index >= kPages) {
     expected.drop = Drop::kPageOutOfRange;
+  } else if (header.type == protocol::kTypeRequests) {
+    std::array<protocol::Request, protocol::kRequestsMax> requests;
+    std::size_t count = 0;
+    expected.drop = decode_requests(parsed, kNodes, requests, count);
+    for (std::size_t i = 0; i < count && expected.drop == Drop::kNone; ++i) {
+      if (requests[i].page >= kPages) expected.drop = Drop::kPageOutOfRange;
+    }
   } else {
     protocol::Message message;
     expected.drop = decode_body(parsed, kNodes, message);
@@ -223,7 +231,18 @@ ScriptedNode::Expected ScriptedNode::expect(std::span<const std::byte> payload) 
 void ScriptedNode::note_reach(std::span<const std::byte> payload) {
   protocol::Message message;
   const protocol::Parsed parsed = protocol::parse(payload);
-  if (parsed.drop != Drop::kNone || decode_body(parsed, kNodes, message) != Drop::kNone) return;
+  if (parsed.drop != Drop::kNone) return;
+  std::array<protocol::Request, protocol::kRequestsMax> requests;
+  std::size_t count = 0;
+  if (parsed.header.type == protocol::kTypeRequests &&
+      decode_requests(parsed, kNodes, requests, count) == Drop::kNone) {
+    for (const protocol::Request& request : std::span(requests).first(count)) {
+      beyond_reach_ |= std::max({request.message.transaction.value, request.message.version.value,
+                                 request.message.data_version.value}) >= kReachable;
+    }
+    return;
+  }
+  if (decode_body(parsed, kNodes, message) != Drop::kNone) return;
   std::uint64_t highest = std::max(
       {message.transaction.value, message.version.value, message.data_version.value, message.epoch.value});
   constexpr std::uint64_t kTransactionMask = (std::uint64_t{1} << 56) - 1;

@@ -53,6 +53,18 @@ void ScriptedNode::check_sent(NodeId to, const rte_mbuf* frame) {
     protocol::RegionDeclaration region;
     return require(decode_body(parsed, region) == Drop::kNone, "a declaration that is sent can be read");
   }
+  if (header.type == protocol::kTypeRequests) {
+    std::array<protocol::Request, protocol::kRequestsMax> requests;
+    std::size_t count = 0;
+    const Drop drop = decode_requests(parsed, kNodes, requests, count);
+    require(drop == Drop::kNone || (drop == Drop::kBadField && beyond_reach_),
+            "requests that are sent can be read");
+    for (const protocol::Request& request : std::span(requests).first(drop == Drop::kNone ? count : 0)) {
+      require(header.page.region == kRegion && request.page < kPages, "a request is for a page that there is");
+      sent_[request.page] = Sent{.any = true, .to = header.to, .message = request.message};
+    }
+    return;
+  }
   protocol::Message message;
   const Drop drop = decode_body(parsed, kNodes, message);
   require(drop == Drop::kNone || (drop == Drop::kBadField && beyond_reach_),

@@ -71,6 +71,23 @@ void write_frames(Folder folder) {
     message.has_bytes = true;
     write_frame(folder, header, message, 64);
   }
+  std::vector<std::byte> several(1 + protocol::kHeaderBytes + 8 + 2 * protocol::kRequestBytes);
+  several[0] = kThreeNodes;
+  const std::span<std::byte> payload = std::span(several).subspan(1);
+  header.type = protocol::kTypeRequests;
+  header.fragment_bytes = 2 * protocol::kRequestBytes;
+  encode_header(header, 8, payload);
+  protocol::encode_requests_body(2, payload.subspan(protocol::kHeaderBytes));
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    protocol::Request request{.page = header.page.index + i};
+    request.message.type =
+        i == 0 ? protocol::MessageType::kCopyRequest : protocol::MessageType::kWriteRequest;
+    request.message.transaction.value = 9 + i;
+    protocol::encode_request(request,
+                             payload.subspan(protocol::kHeaderBytes + 8 + i * protocol::kRequestBytes));
+  }
+  folder.write(several);
+  header.fragment_bytes = 0;
   header.type = protocol::kTypeBeat;
   write_frame(folder, header, protocol::Beat{.sequence = 3, .heard = protocol::NodeSet(7), .loop_count = 1},
               0);

@@ -3,7 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+#include <string>
+
 #include "protocol/rules.h"
+#include "protocol/wire.h"
 
 namespace pagewire::protocol {
 namespace {
@@ -62,6 +66,18 @@ TEST(Admission, NewerLife) {
   EXPECT_EQ(admit(here, beat, kBoot - 1), Drop::kNone);
   EXPECT_EQ(admit(here, request, kBoot - 1), Drop::kOldBootId);
   EXPECT_EQ(admit(here, beat, kBoot + 1), Drop::kOldBootId) << "an older life is over";
+}
+
+TEST(Drops, drop_name__each_reason_has_one_of_its_own) {
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(Drop::kCount); ++i) {
+    const std::string name(drop_name(static_cast<Drop>(i)));
+    EXPECT_FALSE(name.empty()) << i;
+    EXPECT_TRUE(names.insert(name).second) << name;
+  }
+  EXPECT_EQ(drop_name(Drop::kNone), "none");
+  EXPECT_EQ(drop_name(Drop::kOldBootId), "old_boot_id");
+  EXPECT_EQ(drop_name(Drop::kNoBuffer), "no_buffer");
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <array>
 #include <cstring>
 #include <random>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -429,18 +428,6 @@ TEST(Wire, decode__beat_and_region_of_wrong_length) {
   EXPECT_EQ(decode_body(parse(region_frame), declaration), Drop::kBadLength);
   const Bytes with_bytes = frame_of(header_of(kTypeBeat), beat_of_all_fields(), page_bytes());
   EXPECT_EQ(decode_body(parse(with_bytes), beat), Drop::kBadLength);
-}
-
-TEST(Wire, drop_name__each_reason_has_one_of_its_own) {
-  std::set<std::string> names;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(Drop::kCount); ++i) {
-    const std::string name(drop_name(static_cast<Drop>(i)));
-    EXPECT_FALSE(name.empty()) << i;
-    EXPECT_TRUE(names.insert(name).second) << name;
-  }
-  EXPECT_EQ(drop_name(Drop::kNone), "none");
-  EXPECT_EQ(drop_name(Drop::kOldBootId), "old_boot_id");
-  EXPECT_EQ(drop_name(Drop::kNoBuffer), "no_buffer");
 }
 
 TEST(Wire, fragments__three_frames_of_1514_bytes_carry_a_page_with_the_longest_body) {
