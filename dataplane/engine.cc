@@ -103,8 +103,14 @@ void Engine::on_faults(std::span<const fault::Fault> faults) {
 
 bool Engine::turn() {
   bool more = false;
-  for (std::size_t i = 0; i < shared_.loops.size(); ++i)
-    more |= shared_.loops[i]->drive_for_faults(fault_drives[i]);
+  const auto drive = [&](bool wakes) {  // first the loops whose threads only wait to be woken
+    for (std::size_t i = 0; i < shared_.loops.size(); ++i) {
+      const bool has_to_wake = fault_drives[i].driving && shared_.loops[i]->has_to_wake();
+      if (has_to_wake == wakes) more |= shared_.loops[i]->drive_for_faults(fault_drives[i]);
+    }
+  };
+  drive(true);
+  drive(false);
   return more;
 }
 
@@ -118,6 +124,7 @@ bool Engine::on_inline_fault(const fault::Fault& fault, const sigset_t& interrup
 
 void Engine::leave(std::uint64_t timeout_ns) {
   const auto deadline = ControlPlane::Clock::now() + std::chrono::nanoseconds(timeout_ns);
+  for (const auto& loop : shared_.loops) loop->set_leaving();
   control_->change([](protocol::Control& control) {
     control.leave();
     return true;

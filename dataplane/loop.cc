@@ -88,11 +88,16 @@ bool Loop::turn() {
   const std::uint64_t before_ns = std::exchange(now_ns_, now_ns());
   if (turn_was_idle_) counters_.spun_ns.add(std::min(now_ns_ - before_ns, kYieldCallNs));
   phases_.begin(now_ns_);
-  bool worked = watched_count_ > 0 && end_turns();  // first: who asks again comes for just that
-  worked |= receive();
+  bool worked = receive();
+  // Deadlines may have come because nobody looked at what answers them.
+  for (int i = 0; i < kBurstsMax && burst_was_full_ && rounds_.next_deadline() <= protocol::Time{now_ns_};
+       ++i) {
+    receive();
+  }
   worked |= faults();
   worked |= timers();
   worked |= control();
+  worked |= watched_count_ > 0 && end_turns();
   map_arrived();
   phases_.flushes();
   port_.flush(static_cast<std::uint16_t>(options_.index));
@@ -155,6 +160,7 @@ bool Loop::receive() {
   withdraw_runs(std::span(frames).first(count));
   for (std::uint16_t i = 0; i < count; ++i) on_frame(frames[i]);
   restore_runs();
+  burst_was_full_ = count == frames.size();
   bool worked = count > 0;
   for (auto& inbox : inbox_) {
     while (rte_mbuf** frame = inbox->peek()) {
@@ -279,7 +285,9 @@ void Loop::poll_fds(std::uint64_t until_ns) {
 void Loop::arm() {
   const auto queue = static_cast<std::uint16_t>(options_.index);
   doorbell_.arm();
-  if (waiting_count_ > 0) return port_.arm(queue);
+  const bool somebody_waits =
+      waiting_count_ > 0 || wish_count_ > 0 || !board_.empty() || !prefetches_.empty();
+  if (somebody_waits || leaving_.load(std::memory_order_relaxed)) return port_.arm(queue);
   port_.arm_for_urgent(queue);
 }
 
@@ -302,7 +310,7 @@ bool Loop::nothing_waits() {
 // When somebody has to look at the loop even if nothing comes. Not for the end of a hold: who waits for it
 // asks again, and a timer costs more than most holds last.
 std::uint64_t Loop::wake_time_ns() {
-  std::uint64_t until = rounds_.next_wake().ns;
+  std::uint64_t until = board_.empty() ? rounds_.next_wake().ns : rounds_.next_deadline().ns;
   if (options_.index == 0) until = std::min(until, shared_.control->due_ns());
   if (port_.nap_ns_max() > 0) until = std::min(until, now_ns_ + port_.nap_ns_max());
   return until;
@@ -326,7 +334,7 @@ bool Loop::begin_for_sure() {
   return false;
 }
 
-bool Loop::leave() {
+bool Loop::leave(std::span<const Run> to_wake) {
   if (!stopping()) {
     arm();
     if (!nothing_waits()) {
@@ -336,6 +344,7 @@ bool Loop::leave() {
   }
   const std::uint64_t wake_ns = wake_time_ns();
   drive_.release();
+  wake(to_wake);  // first of all: the loop's thread, if we ring it, goes before us
   std::atomic_thread_fence(std::memory_order_seq_cst);  // with sleep_beside_driver()
   if (wake_ns < back_by_ns_.load(std::memory_order_relaxed)) doorbell_.ring();
   return true;

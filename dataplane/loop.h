@@ -105,6 +105,8 @@ class Loop {
   void take_fault(const fault::Fault& fault, FaultDrive& drive);
   // Drives for some microseconds. False if there is no need any more, or somebody else does.
   bool drive_for_faults(FaultDrive& drive);
+  // With that drive: pages are mapped whose threads have not been woken.
+  bool has_to_wake() const { return to_wake_count_ > 0; }
   // A thread in its SIGBUS handler, all signals blocked: returns when the fault was served, having driven the
   // loop itself while nobody else did. While it sleeps `interrupted` is its signal mask. False if the loop
   // ends.
@@ -116,9 +118,11 @@ class Loop {
   bool begin();
   bool begin_for_sure();  // sleeps until it has the drive; false if the loop ends
   bool turn();
-  bool leave();
-  void
-  leave_soon();  // does a few turns, and then gives the drive to the loop's thread if there still is work
+  bool leave() { return leave({}); }
+  void leave_soon() {
+    leave_soon({});
+  }  // does a few turns, and then gives the drive to the loop's thread if
+     // there still is work
   // To let others have the drive for a moment; who gave it like this tries to have it back, and if another
   // has it, that one will leave it properly.
   void release() { drive_.release(); }
@@ -155,12 +159,19 @@ class Loop {
   // A wish: false if too many wait already.
   bool push_prefetch(const Prefetch& prefetch);
   void wake() { doorbell_.ring(); }
+  // From now on the loop looks at whatever comes in at once: the node wants to go, and may when all have
+  // acknowledged.
+  void set_leaving() {
+    leaving_.store(true);
+    doorbell_.ring();
+  }
   const LoopCounters& counters() const { return counters_; }
   std::size_t memory_bytes() const;
   bool has_unserved_faults() const { return refused_fault_.load() || !board_.empty(); }
 
  private:
   static constexpr std::size_t kBurst = 32;
+  static constexpr int kBurstsMax = 16;  // before deadlines are looked at
   static constexpr std::size_t kInboxRing = 256;
   static constexpr std::size_t kWishes = 8;
   static constexpr std::uint32_t kAheadMax = 128;       // pages asked for ahead of need and not here yet
@@ -208,6 +219,9 @@ class Loop {
   void arm();
   void disarm();
   bool nothing_waits();
+  bool leave(std::span<const Run> to_wake);
+  void leave_soon(std::span<const Run> to_wake);
+  static void wake(std::span<const Run> to_wake);
   std::uint64_t wake_time_ns();
 
   // threads that wait: loop_wait.cc
@@ -323,6 +337,7 @@ class Loop {
   std::size_t early_run_count_ = 0;
   std::uint64_t packet_number_ = 0;
   std::uint64_t now_ns_ = 0;
+  bool burst_was_full_ = false;
   bool turn_was_idle_ = false;  // and the next one follows it
   std::uint64_t idle_since_ns_ = 0;
   std::uint64_t crowded_until_ns_ = 0;
@@ -336,6 +351,7 @@ class Loop {
   std::atomic<std::uint64_t> back_by_ns_{0};
   std::atomic<std::uint32_t> sleeper_{0};  // the thread that sleeps in place of the loop's; 0: none
   std::atomic<bool> stop_{false};
+  std::atomic<bool> leaving_{false};
   std::atomic<bool> refused_fault_{false};  // came after the end
   std::thread thread_;
 };

@@ -46,7 +46,8 @@ void Loop::watch_turn(PageAt at) {
   look_at_turn(watched_[watched_count_ - 1]);
 }
 
-// True if it is over: also if the thread has ended.
+// True if it is over: also if the thread has ended. A thread that waits in our handler for another page may
+// be at an instruction that needs both: then the protocol's bound ends it.
 bool Loop::look_at_turn(Turn& turn) const {
   if (in_handlers_[turn.thread_id % in_handlers_.size()].load() != 0) return false;
   const std::uint64_t used_ns = processor_time_ns(turn.thread_id);

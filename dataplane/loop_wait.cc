@@ -139,14 +139,19 @@ bool Loop::drive_until(const Served& served, InlineEnd& end) {
 }
 
 // Leaves, after a few turns if there is work; if that does not end, the loop's thread takes it up.
-void Loop::leave_soon() {
+void Loop::leave_soon(std::span<const Run> to_wake) {
   for (int turns = 0; turns < kTurnsForOthers; ++turns) {
-    if (leave()) return;
+    if (leave(to_wake)) return;
     turn();
   }
   arm();
   drive_.release();
+  wake(to_wake);
   doorbell_.ring();
+}
+
+void Loop::wake(std::span<const Run> to_wake) {
+  for (const Run& run : to_wake) run.region->memory.wake(run.first, run.count);
 }
 
 // The loop is in others' hands, or its bells are armed. Signals of the service are served meanwhile.
@@ -183,7 +188,10 @@ void Loop::take_fault(const fault::Fault& fault, FaultDrive& drive) {
   wakes_later_ = true;
   const bool taken = on_fault(fault);
   wakes_later_ = false;
-  if (!taken) return push_fault(fault);
+  if (!taken && !board_.post(fault)) {  // nobody would make room while we have the drive
+    leave_and_wake(drive);
+    return push_fault(fault);
+  }
   phases_.flushes();
   port_.flush(static_cast<std::uint16_t>(options_.index));
 }
@@ -216,14 +224,14 @@ void Loop::leave_and_wake(FaultDrive& drive) {
   const std::array<Run, kToWakeMax> to_wake = to_wake_;
   drive.comes_back = count > 0 && waiting_count_ > 0;
   drive.driving = false;
-  leave_soon();
-  for (const Run& run : std::span(to_wake).first(count)) run.region->memory.wake(run.first, run.count);
+  leave_soon(std::span(to_wake).first(count));
 }
 
 // Whether who maps these pages now wakes their threads himself.
 fault::RegionMemory::Waking Loop::waking(PageAt at, std::uint32_t count) {
   using Waking = fault::RegionMemory::Waking;
-  if (!wakes_later_ || to_wake_count_ == to_wake_.size()) return Waking::kNow;
+  const bool by_thread = at.region->memory.delivery() == fault::Delivery::kThread;
+  if (!wakes_later_ || !by_thread || to_wake_count_ == to_wake_.size()) return Waking::kNow;
   to_wake_[to_wake_count_++] = Run{.region = at.region, .first = at.index, .count = count};
   return Waking::kLater;
 }

@@ -35,9 +35,10 @@ enum class KernelFaults : std::uint8_t { kAuto, kRequired, kOff };
 // EFAULT (Region::hold() helps), and the service must leave SIGBUS to us, or chain to us.
 enum class Delivery : std::uint8_t { kThread, kInline };
 
-// Who drives a packet loop. kShared: its thread, which spins a little without work, yields, sleeps; threads
-// that wait drive it while it sleeps. kDedicated: its thread, which spins long: for a core of its own. kSelf:
-// the threads that wait; the loop's thread never spins and serves other nodes while nobody of this one waits.
+// Who drives a packet loop. kSelf: the threads that wait; the loop's thread never spins and serves other
+// nodes while nobody of this one waits. kShared: the loop's thread, which spins a little without work,
+// yields, sleeps; threads that wait drive it while it sleeps. kDedicated: the loop's thread, which spins
+// long: for a core of its own.
 enum class LoopKind : std::uint8_t { kShared, kDedicated, kSelf };
 
 struct Config {
@@ -51,7 +52,7 @@ struct Config {
 
   std::uint32_t loops = 1;      // packet loops; pages are spread over them. The same on all nodes
   std::vector<int> loop_cores;  // one a loop; empty: they float
-  LoopKind loop_kind = LoopKind::kShared;
+  LoopKind loop_kind = LoopKind::kSelf;
   Delivery delivery = Delivery::kThread;  // of regions that do not say
   bool real_time = true;                  // LoopKind::kSelf: the loop's thread asks for SCHED_FIFO 1
   bool scan_ahead = true;                 // ask ahead for pages that a scan will want: loads in equal steps

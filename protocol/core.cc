@@ -128,7 +128,10 @@ void Transition::timeout() {
     send_invalidates(view_.others());
     return arm_retry();
   }
-  if (!round().held_by.empty()) return ask_again();
+  // A holder that goes on holding is asked less and less often; in the end as anybody who does not answer.
+  constexpr std::uint8_t kAskedAgainMax = 8;
+  if (!round().held_by.empty() && round().held_answers <= kAskedAgainMax) return ask_again();
+  round().held_by = NodeSet{};
   rounds_.count(Event::kRepeated);
   round().attempts = static_cast<std::uint8_t>(std::min<int>(round().attempts + 1, 32));
   switch (stage()) {
@@ -337,8 +340,20 @@ void Transition::tell_held(const Deferred& waiting) {
   } else {
     held.transaction = waiting.transaction;
   }
-  held.wait_ns = page_.hold_until.ns - now_.ns;
+  constexpr std::uint64_t kLongestNs = std::uint64_t{1} << 50;  // two weeks: what a frame can say
+  held.wait_ns = std::min(page_.hold_until.ns - now_.ns, kLongestNs);
   effects_.send(NodeSet::of(waiting.from), held);
+}
+
+// What is served now need not wait any longer: an asker that was told to wait has asked again.
+void Transition::forget_deferred(const Message& served) {
+  if (!has_round()) return;
+  Round& waiting = round();
+  const auto first = waiting.deferred.begin();
+  const auto end = std::remove_if(first, first + waiting.deferred_count, [&](const Deferred& other) {
+    return other.from == served.from && other.type == served.type && other.transaction <= served.transaction;
+  });
+  waiting.deferred_count = static_cast<std::uint8_t>(end - first);
 }
 
 // A request that was sent to us alone was turned away elsewhere before: it goes before those that were not.

@@ -15,6 +15,7 @@ void Transition::on_copy_request(const Message& message) {
   if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
   if (page_.permission == Permission::kWrite && holding()) return defer_while_held(message);
+  forget_deferred(message);
   if (page_.fresh) return hand_over(message.from, message.transaction, message.data_version);
   if (page_.permission == Permission::kWrite) set_permission(Permission::kRead);
   if (keeps(Rule::kVersionReachesReader)) {  // else a reader that promised more could never read again
@@ -39,6 +40,7 @@ void Transition::on_write_request(const Message& message) {
   if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
   if (page_.permission != Permission::kInvalid && holding()) return defer_while_held(message);
+  forget_deferred(message);
   hand_over(message.from, message.transaction, message.data_version);
 }
 
@@ -67,6 +69,7 @@ void Transition::drop_copy_for(const Message& message) {
   const bool heard = page_.heard_node == message.from && page_.heard >= message.transaction;
   if (heard && keeps(Rule::kHeardOnce)) return;
   if (page_.permission == Permission::kRead && holding()) return defer_while_held(message);
+  forget_deferred(message);
   page_.heard_node = message.from;
   page_.heard = message.transaction;
   if (stage() != Stage::kHandingOver) page_.hint = message.from;
@@ -81,6 +84,7 @@ void Transition::on_invalidate(const Message& message) {
   if (page_.owner) return;  // of an owner before us
   const bool must_drop = page_.permission != Permission::kInvalid && page_.version < message.version;
   if (must_drop && holding()) return defer_while_held(message);
+  forget_deferred(message);
   const Version floor =
       keeps(Rule::kFloorOnlyGrows) ? std::max(page_.floor, message.version) : message.version;
   if (keeps(Rule::kFloorByInvalidate)) page_.floor = floor;

@@ -54,6 +54,7 @@ class Transition {
   void defer(const Message& message);
   void defer_while_held(const Message& message);
   void tell_held(const Deferred& waiting);
+  void forget_deferred(const Message& served);
   Deferred* put_in_line(Deferred* place, bool goes_ahead);
   void handle_again(const Deferred& waited);
   void set_permission(Permission permission);

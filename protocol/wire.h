@@ -18,7 +18,7 @@ namespace pagewire::protocol {
 inline constexpr std::uint16_t kWireMagic = 0x5750;  // "PW"
 inline constexpr std::uint8_t kWireVersion = 3;
 inline constexpr std::size_t kHeaderBytes =
-    56;  // a page with the longest body fits three frames of 1,514 bytes
+    56;                                    // a page with the longest body fits three frames of 1,514 bytes
 inline constexpr std::size_t kTypeAt = 3;  // of a frame's payload
 inline constexpr std::size_t kBodyBytesMax = 192;
 inline constexpr std::size_t kTrailerBytesMax = 4;    // what a device may leave behind a frame (a checksum)

@@ -237,7 +237,7 @@ TEST(Loop, summary__can_be_read_while_the_loops_work) {
 }
 
 TEST(Loop, placement__block_and_one_node_and_cyclic) {
-  RingCluster cluster({.nodes = 3});
+  RingCluster cluster({.nodes = 3, .hold_ns = 0});  // else who asks may be told to wait
   const Regions block = cluster.open("block", kPages, Placement::kBlock);
   const Regions one = cluster.open("one", kPages, Placement::kOneNode, 2);
   const Regions cyclic = cluster.open("cyclic", kPages);

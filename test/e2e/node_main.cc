@@ -65,6 +65,7 @@ int run(int argc, char** argv) {
   app.add_option("--join-ms", overrides.join_timeout_ms);
   app.add_flag("!--no-scan-ahead", overrides.scan_ahead);
   app.add_flag_callback("--inline", [&] { overrides.delivery = Delivery::kInline; });
+  overrides.loop_kind = LoopKind::kShared;
   app.add_flag_callback("--self", [&] { overrides.loop_kind = LoopKind::kSelf; });
   app.add_option("--count", arguments.count);
   app.add_option("--layout", arguments.layout);

@@ -186,6 +186,7 @@ int parse_and_record(int argc, char** argv) {
   app.add_option("--out", options.out);
   app.add_option("--loops", overrides.loops);
   app.add_flag_callback("--inline", [&] { overrides.delivery = Delivery::kInline; });
+  overrides.loop_kind = LoopKind::kShared;
   app.add_flag_callback("--self", [&] { overrides.loop_kind = LoopKind::kSelf; });
   app.add_option("--drop", overrides.impairment.drop);
   app.add_option("--duplicate", overrides.impairment.duplicate);

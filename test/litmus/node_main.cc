@@ -116,6 +116,7 @@ int run_node(int argc, char** argv) {
   app.add_option("--memory", memory);
   app.add_option("--hold-us", arguments.overrides.hold_us);
   app.add_flag_callback("--inline", [&] { arguments.overrides.delivery = Delivery::kInline; });
+  arguments.overrides.loop_kind = LoopKind::kShared;
   app.add_flag_callback("--self", [&] { arguments.overrides.loop_kind = LoopKind::kSelf; });
   app.add_option("--drop", arguments.overrides.impairment.drop);
   app.add_option("--duplicate", arguments.overrides.impairment.duplicate);

@@ -105,6 +105,55 @@ TEST_F(Held, a_long_hold__is_asked_about_soon_and_then_less_and_less_often) {
   EXPECT_EQ(cluster.now, Time{1'000'000}.after(waited_ns));
 }
 
+TEST_F(Held, who_holds_on_and_on__is_asked_as_one_who_does_not_answer) {
+  Cluster cluster({.nodes = 3, .hold_ns = 60'000'000'000});
+  cluster.fault(1, Access::kWrite);
+  cluster.deliver_all();
+  cluster.fault(0, Access::kWrite);
+  std::uint64_t asked = 0;
+  for (; cluster.rounds(0).events(Event::kRepeated) == 0; ++asked) {
+    ASSERT_LT(asked, 20U);
+    cluster.deliver_all();
+    cluster.expire(0);
+  }
+  EXPECT_EQ(cluster.sent_to(), NodeSet::of(node(1)).with(node(2))) << "perhaps another has not heard it";
+  std::uint64_t longest_ns = 0;
+  for (int i = 0; i < 12; ++i) {
+    cluster.deliver_all();
+    const Time before = cluster.now;
+    cluster.expire(0);
+    longest_ns = cluster.now.ns - before.ns;
+  }
+  EXPECT_EQ(longest_ns, cluster.view(0).retry_ns_max);
+}
+
+// The question that waited and the one that was asked again are one.
+TEST_F(Held, who_asked_again__is_answered_once) {
+  for (const Access access : {Access::kRead, Access::kWrite}) {
+    for (const bool by_turn : {false, true}) {
+      Cluster cluster({.nodes = 2, .hold_ns = kHoldNs});
+      cluster.fault(1, Access::kWrite);
+      cluster.deliver_all();
+      cluster.fault(0, access);
+      cluster.deliver_all();
+      ASSERT_EQ(cluster.round(1).deferred_count, 1U);
+      cluster.now = cluster.entry(1).hold_until;
+      if (by_turn) cluster.turn_taken(1);
+      if (!by_turn) {
+        cluster.expire(0);
+        cluster.deliver(access == Access::kRead ? MessageType::kCopyRequest : MessageType::kWriteRequest, 1);
+        if (cluster.stage(1) == Stage::kHolding) cluster.time_out(1);
+      }
+      std::size_t answers = 0;
+      for (const Flying& flying : cluster.wire) answers += flying.message.has_bytes ? 1 : 0;
+      EXPECT_LE(answers, 1U);
+      cluster.deliver_all();
+      EXPECT_TRUE(allows(cluster.entry(0).permission, access));
+      EXPECT_EQ(cluster.rounds(0).events(Event::kStale), 0U);
+    }
+  }
+}
+
 TEST_F(Held, the_answer_that_is_lost__is_made_up_for_by_the_repetition) {
   cluster_.fault(2, Access::kWrite);
   while (cluster_.stage(1) != Stage::kHolding) cluster_.deliver(std::size_t{0});
