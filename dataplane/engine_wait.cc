@@ -78,7 +78,7 @@ class Engine::Waiter {
     bool worked = false;
     for (std::size_t i = 0; i < loops_.size(); ++i) {
       driven_[i] = driven_[i] || loops_[i]->begin();
-      if (driven_[i]) worked |= loops_[i]->turn();
+      if (driven_[i]) worked |= loops_[i]->turn() && loops_[i]->worked_on_pages();
     }
     return worked;
   }

@@ -74,7 +74,7 @@ void Loop::run() {
   if (!real_time) fault::ask_for_short_slices();
   while (!stop_.load(std::memory_order_relaxed)) {
     if (turn()) {
-      idle_since_ns_ = 0;
+      if (worked_on_pages_) idle_since_ns_ = 0;
     } else {
       idle();
     }
@@ -88,6 +88,7 @@ bool Loop::turn() {
   const std::uint64_t before_ns = std::exchange(now_ns_, now_ns());
   if (turn_was_idle_) counters_.spun_ns.add(std::min(now_ns_ - before_ns, kYieldCallNs));
   phases_.begin(now_ns_);
+  worked_on_pages_ = false;
   bool worked = receive();
   // Deadlines may have come because nobody looked at what answers them.
   for (int i = 0; i < kBurstsMax && burst_was_full_ && rounds_.next_deadline() <= protocol::Time{now_ns_};

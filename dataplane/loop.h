@@ -118,6 +118,8 @@ class Loop {
   bool begin();
   bool begin_for_sure();  // sleeps until it has the drive; false if the loop ends
   bool turn();
+  // With the drive: the last turn had to do with pages. If not (beats), more is not to be expected soon.
+  bool worked_on_pages() const { return worked_on_pages_; }
   bool leave() { return leave({}); }
   void leave_soon() {
     leave_soon({});
@@ -337,6 +339,7 @@ class Loop {
   std::size_t early_run_count_ = 0;
   std::uint64_t packet_number_ = 0;
   std::uint64_t now_ns_ = 0;
+  bool worked_on_pages_ = false;  // in this turn
   bool burst_was_full_ = false;
   bool turn_was_idle_ = false;  // and the next one follows it
   std::uint64_t idle_since_ns_ = 0;

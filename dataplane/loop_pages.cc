@@ -19,6 +19,7 @@ protocol::PageRef Loop::ref(PageAt at) {
 
 // False if it has to wait for a free round; nothing has changed then.
 bool Loop::on_fault(const fault::Fault& fault) {
+  worked_on_pages_ = true;
   RegionState* region = shared_.regions[fault.region].load(std::memory_order_acquire);
   if (region == nullptr || fault.page >= region->pages.size()) return true;  // the region is being closed
   const PageAt at{.region = region, .index = fault.page};
@@ -56,6 +57,7 @@ bool Loop::on_fault(const fault::Fault& fault) {
 }
 
 void Loop::on_message(PageAt at, const protocol::Message& message, const std::byte* bytes) {
+  worked_on_pages_ = true;
   const std::uint16_t round_before = at.region->pages[at.index].entry().round;
   effects_.clear();
   protocol::on_message(shared_.view, ref(at), message, protocol::Time{now_ns_}, effects_);
