@@ -121,10 +121,8 @@ class Loop {
   // With the drive: the last turn had to do with pages. If not (beats), more is not to be expected soon.
   bool worked_on_pages() const { return worked_on_pages_; }
   bool leave() { return leave({}); }
-  void leave_soon() {
-    leave_soon({});
-  }  // does a few turns, and then gives the drive to the loop's thread if
-     // there still is work
+  // Does a few turns, and then gives the drive to the loop's thread if there still is work.
+  void leave_soon() { leave_soon({}); }
   // To let others have the drive for a moment; who gave it like this tries to have it back, and if another
   // has it, that one will leave it properly.
   void release() { drive_.release(); }

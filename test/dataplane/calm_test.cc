@@ -94,5 +94,28 @@ TEST_P(Calm, threads_that_crowd_a_few_pages__all_get_on) {
   expect_nothing_repeated(cluster);
 }
 
+// More threads wait than there are rounds, and than places where faults are left.
+TEST_P(Calm, more_waiting_threads_than_rounds_and_places__all_are_served) {
+  constexpr std::size_t kThreads = 100;
+  test::ClusterOptions small = options(2);
+  small.retry_ns = 2'000'000;  // a pool that is empty drops requests
+  small.retry_ns_max = 20'000'000;
+  small.round_count = 8;
+  RingCluster cluster(small);
+  const auto regions = cluster.open("grid", kThreads, Placement::kOneNode, 0);
+  ASSERT_EQ(regions.size(), 2U);
+  std::atomic<std::size_t> ready{0};
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      ready.fetch_add(1);
+      while (ready.load() < kThreads) std::this_thread::yield();
+      word_of(*regions[1], i).fetch_add(i + 1);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < kThreads; ++i) EXPECT_EQ(word_of(*regions[0], i).load(), i + 1);
+}
+
 }  // namespace
 }  // namespace pagewire::dataplane

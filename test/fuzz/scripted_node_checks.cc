@@ -60,7 +60,8 @@ void ScriptedNode::check_sent(NodeId to, const rte_mbuf* frame) {
     require(drop == Drop::kNone || (drop == Drop::kBadField && beyond_reach_),
             "requests that are sent can be read");
     for (const protocol::Request& request : std::span(requests).first(drop == Drop::kNone ? count : 0)) {
-      require(header.page.region == kRegion && request.page < kPages, "a request is for a page that there is");
+      require(header.page.region == kRegion && request.page < kPages,
+              "a request is for a page that there is");
       sent_[request.page] = Sent{.any = true, .to = header.to, .message = request.message};
     }
     return;
