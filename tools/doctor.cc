@@ -111,8 +111,8 @@ int run_doctor(const DoctorOptions& options) {
           {Health::kFail, "cluster file", error.what_failed() + ": " + error.seen(), error.remedy()});
     }
   }
-  for (const auto check :
-       {check_userfaultfd, check_memory, check_drivers, check_network, check_cores, check_region_addresses}) {
+  for (const auto check : {check_userfaultfd, check_memory, check_drivers, check_network, check_cores,
+                           check_real_time, check_region_addresses}) {
     std::ranges::move(check(config), std::back_inserter(findings));
   }
   findings.push_back(try_two_nodes(readable ? options.config_file : ""));

@@ -23,6 +23,7 @@ std::vector<Finding> check_memory(const Config& config);
 std::vector<Finding> check_drivers(const Config& config);
 std::vector<Finding> check_network(const Config& config);
 std::vector<Finding> check_cores(const Config& config);
+std::vector<Finding> check_real_time(const Config& config);
 std::vector<Finding> check_region_addresses(const Config& config);
 
 }  // namespace pagewire::tools

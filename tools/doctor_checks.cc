@@ -17,8 +17,10 @@
 #include <fstream>
 #include <string_view>
 #include <system_error>
+#include <thread>
 
 #include "fault/region_memory.h"
+#include "fault/scheduling.h"
 #include "pagewire/config_rules.h"
 #include "tools/doctor.h"
 #include "tools/numbers.h"
@@ -134,7 +136,26 @@ std::vector<Finding> check_userfaultfd(const Config& config) {
          "system calls on regions", "read(2) into a page that is not here gives EFAULT",
          "Give the user /dev/userfaultfd (chgrp, chmod 660) or set vm.unprivileged_userfaultfd=1"});
   }
+  if (support.sigbus) {
+    findings.push_back(ok("inline delivery", "the kernel can raise SIGBUS for a fault"));
+  } else {
+    findings.push_back({config.delivery == Delivery::kInline ? Health::kFail : Health::kWarn,
+                        "inline delivery", "userfaultfd without UFFD_FEATURE_SIGBUS",
+                        "Use delivery = \"thread\""});
+  }
   return findings;
+}
+
+// Asked for by a thread that ends at once.
+std::vector<Finding> check_real_time(const Config& config) {
+  if (config.loop_kind != LoopKind::kSelf || !config.real_time) {
+    return {ok("real time", "not asked for")};
+  }
+  bool granted = false;
+  std::thread([&] { granted = fault::ask_for_real_time(); }).join();
+  if (granted) return {ok("real time", "granted to the loops' threads, which only serve and sleep")};
+  return {{Health::kWarn, "real time", "not granted: nodes wait longer when every core computes",
+           "ulimit -r 1 (LimitRTPRIO=1) or CAP_SYS_NICE; or real_time = false"}};
 }
 
 std::vector<Finding> check_memory(const Config& config) {

@@ -73,10 +73,15 @@ void ScriptedNode::reset(const Start& start) {
   std::memset(region_->memory.service_view(), 0, kPages * kPageBytes);
   memory_.assign(kPages * kPageBytes, std::byte{0});
   region_->counters = std::vector<dataplane::RegionCounters>(1);
+  region_->scans.assign(1, dataplane::ScanDetector(static_cast<std::uint32_t>(kPages)));
   for (std::uint32_t page = 0; page < kPages; ++page) {
     const NodeId owner = protocol::initial_owner(start.placement, NodeId{2}, kNodes, page, kPages);
-    region_->pages[page].entry() = protocol::initial_entry(kSelf, owner, start.placement);
-    region_->pages[page].publish();
+    dataplane::PageSlot& slot = region_->pages[page];
+    slot.entry() = protocol::initial_entry(kSelf, owner, start.placement);
+    slot.unmapped = slot.protected_early = slot.in_flight = false;  // nothing of the life before
+    slot.asked = dataplane::Asked::kNo;
+    slot.holds = 0;
+    slot.publish();
     before_[page] = entry(page);
   }
   now_ns_ = kStartNs;

@@ -144,6 +144,9 @@ class Command(unittest.TestCase):
         for check in report["checks"]:
             self.assertIn(check["health"], ("OK", "WARN"))
             self.assertEqual(check["health"] == "OK", check["remedy"] == "")
+        names = [check["what"] for check in report["checks"]]
+        self.assertIn("inline delivery", names)
+        self.assertIn("real time", names)
 
     def test_doctor_finds_what_is_wrong(self):
         bad = os.path.join(self.scratch.name, "cluster.toml")
