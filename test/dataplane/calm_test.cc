@@ -52,8 +52,12 @@ TEST_P(Calm, a_page_that_was_given_away__can_be_had_back_at_once) {
   for (std::uint64_t turn = 0; turn < 60; ++turn) {
     word_of(*regions[turn % 2], 0).fetch_add(1);
     if (turn % 3 != 0) continue;
-    // Until the loops sleep again, a while longer than they look for work.
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    // Until a loop sleeps again, the acknowledgement unseen or not.
+    const auto sleeps = [&](std::size_t node) {
+      return cluster.engine(node).loops()[0]->counters().sleeps.get();
+    };
+    const std::uint64_t seen = sleeps(0) + sleeps(1);
+    ASSERT_TRUE(test::eventually([&] { return sleeps(0) + sleeps(1) > seen; }));
   }
   EXPECT_EQ(word_of(*regions[0], 0).load(), 60U);
   EXPECT_LT(Clock::now() - before, kSoon);

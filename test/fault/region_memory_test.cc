@@ -9,7 +9,6 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <ostream>
@@ -223,8 +222,10 @@ TEST(RegionMemory, waking_later__leaves_the_thread_waiting_until_wake) {
   for (const bool write : {false, true}) {
     ServedRegion region(1, false);
     std::atomic<bool> done{false};
+    std::atomic<pid_t> thread_id{0};
     if (write) region.memory.map_read(0);
     std::thread waits([&] {
+      thread_id.store(::gettid());
       if (write) {
         store(region.memory.application_view(), 0, kPattern);
       } else {
@@ -240,7 +241,7 @@ TEST(RegionMemory, waking_later__leaves_the_thread_waiting_until_wake) {
       region.memory.map_read(0, 1, Waking::kLater);
       EXPECT_EQ(load(region.memory.application_view(), 0), 0U);
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    wait_until_asleep(thread_id.load());  // had it been woken, it would run to its end
     EXPECT_FALSE(done.load());
     region.memory.wake(0);
     waits.join();
