@@ -21,29 +21,13 @@
 #include <utility>
 
 #include "dataplane/eal_log.h"
+#include "dataplane/signals_blocked.h"
 #include "fault/setup_error.h"
 
 namespace pagewire::dataplane {
 namespace {
 
 using fault::SetupError;
-
-// Threads created while it lives start with every signal blocked: the process's signals stay with its own
-// threads.
-class AllSignalsBlocked {
- public:
-  AllSignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~AllSignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
-  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
-
- private:
-  sigset_t before_{};
-};
 
 // EAL raises the soft limit of open files to the hard one; programs that use select(2) rely on it staying
 // low.
@@ -173,7 +157,7 @@ std::vector<std::string> arguments(const EalOptions& options, bool hugepages) {
 // On a thread of its own: rte_eal_init() pins and marks the thread that calls it. Returns 0 or rte_errno.
 int init_on_own_thread(std::vector<std::string> words) {
   int error = 0;
-  const AllSignalsBlocked signals;
+  const SignalsBlocked signals;  // in EAL's threads for good: the process's are for its own threads
   std::thread([&] {
     std::vector<char*> argv;
     argv.reserve(words.size() + 1);
