@@ -30,7 +30,7 @@ int run_gnuplot(const std::string& script) {
   return status >= 0 && WIFEXITED(status) ? WEXITSTATUS(status) : kNotFound;
 }
 
-std::string title_of(const Figure& figure) {
+std::string tick_title_of(const Figure& figure) {
   return figure.rest_ms ? fmt::format("{} {} ms", figure.name, *figure.rest_ms) : figure.name;
 }
 
@@ -47,8 +47,8 @@ double microseconds_of(std::uint64_t ns) { return static_cast<double>(ns) / 1'00
 std::vector<std::string> titles_of(const Report& report) {
   std::vector<std::string> titles;
   for (const Figure& figure : report.figures) {
-    if (figure.setting && std::ranges::find(titles, title_of(figure)) == titles.end())
-      titles.push_back(title_of(figure));
+    if (figure.setting && std::ranges::find(titles, tick_title_of(figure)) == titles.end())
+      titles.push_back(tick_title_of(figure));
   }
   return titles;
 }
@@ -68,7 +68,7 @@ std::string rows_of(const Report& report, const std::vector<std::string>& titles
   std::string text;
   for (const Figure& figure : report.figures) {
     if (figure.setting != setting) continue;
-    const auto at = std::ranges::find(titles, title_of(figure)) - titles.begin();
+    const auto at = std::ranges::find(titles, tick_title_of(figure)) - titles.begin();
     text += fmt::format("{:.3f} {:.3f} {:.3f} {:.3f}\n", static_cast<double>(at) + shift,
                         microseconds_of(figure.times.p50_ns), microseconds_of(figure.times.p99_ns),
                         microseconds_of(figure.floor_p50_ns));
@@ -118,7 +118,7 @@ std::vector<Bar> bars_of(const Report& report) {
         bar.phases_us.emplace_back(phase.at("phase"), microseconds_of(phase.at("p50_ns")));
     }
     if (bar.phases_us.empty()) continue;
-    bar.title = fmt::format("{} {} {}", title_of(figure), name_of(figure.setting->delivery),
+    bar.title = fmt::format("{} {} {}", tick_title_of(figure), name_of(figure.setting->delivery),
                             name_of(figure.setting->loops));
     bars.push_back(bar);
   }

@@ -26,7 +26,7 @@ namespace pagewire::bench {
 
 namespace {
 
-constexpr std::uint32_t kOwner = 1;
+constexpr std::uint32_t kOwnerNode = 1;
 // Of two writers on one page, each on a cache line of its own.
 constexpr std::size_t kWordsBetweenWriters = 8;
 constexpr std::uint64_t kStallNs = 30'000'000'000;
@@ -181,7 +181,7 @@ Json NodeProcess::open(const Json& message) {
   regions_.emplace(name, node_.open_region({.name = name,
                                             .bytes = size_in(message, "pages") * kPageBytes,
                                             .placement = Placement::kOneNode,
-                                            .placement_node = kOwner}));
+                                            .placement_node = kOwnerNode}));
   return Json::object();
 }
 

@@ -23,8 +23,9 @@ constinit std::uint32_t linking_count = 0;
 constinit std::uint32_t parker_count = 0;  // parked, or waiting to be
 constinit std::atomic<State> state{State::kFree};
 
-void nap() {  // park() and run() wait for a thread that can't be told whom to wake; this is never on the data
-              // path
+void nap_for_thread() {  // park() and run() wait for a thread that can't be told whom to wake; this is never
+                         // on the data
+                         // path
   constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 100'000};
   nanosleep(&kNap, nullptr);
 }
@@ -95,7 +96,7 @@ bool InterruptPark::park(std::uint64_t deadline_ns) {
       if (state.load() == State::kFree && linking_count == 0) request_park();
     }
     if (monotonic_ns() >= deadline_ns) break;
-    nap();
+    nap_for_thread();
   }
   leave();
   return false;
@@ -117,7 +118,7 @@ void InterruptPark::run(const std::function<void()>& work) {
     std::unique_lock lock(mutex);
     while (state.load() == State::kParkRequested) {
       lock.unlock();
-      nap();
+      nap_for_thread();
       lock.lock();
     }
     if (state.load() == State::kParked) {  // nobody can set it free while we hold the mutex

@@ -47,7 +47,7 @@ bool others_hold(int file, off_t byte, off_t count) {
   return fcntl(file, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-void nap() {  // a lock holder sets up or clears away, which takes microseconds
+void nap_for_lock() {  // a lock holder sets up or clears away, which takes microseconds
   constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 1'000'000};
   nanosleep(&kNap, nullptr);
 }
@@ -149,7 +149,7 @@ bool MemifFolder::open_shared_file(std::uint64_t deadline_ns) {
       throw SetupError("taking a place in " + options_.path, "another node is setting up and doesn't get on",
                        "Look for a stopped process of this cluster");
     }
-    nap();
+    nap_for_lock();
   }
   struct stat here {};
   struct stat there {};
@@ -320,7 +320,7 @@ void MemifFolder::close() {
   const std::uint64_t deadline_ns = monotonic_ns() + 1'000'000'000;
   bool alone = lock_byte(file_, kSetupByte, F_WRLCK);
   while (!alone && monotonic_ns() < deadline_ns) {
-    nap();
+    nap_for_lock();
     alone = lock_byte(file_, kSetupByte, F_WRLCK);
   }
   // shared_ is set only once the place was ours: who was refused takes nothing away.

@@ -84,7 +84,7 @@ void retire_listener(const std::string& path) {
   closedir(folder);
 }
 
-void nap() {  // while linking: net_memif reports a link by nothing but its state
+void nap_while_linking() {  // while linking: net_memif reports a link by nothing but its state
   constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 2'000'000};
   nanosleep(&kNap, nullptr);
 }
@@ -177,7 +177,7 @@ void MemifPort::link(std::uint64_t deadline_ns) {
   for (protocol::NodeSet down = links_down(); !down.empty(); down = links_down()) {
     if (monotonic_ns() >= deadline_ns) throw_missing(down);
     try_clients();
-    nap();
+    nap_while_linking();
   }
   folder_.open_bells();
   if (!park_->park(deadline_ns)) {
@@ -213,7 +213,7 @@ void MemifPort::await_clients(std::uint64_t deadline_ns) const {
     }
     if (late.empty()) return;
     if (monotonic_ns() >= deadline_ns) throw_missing(late);
-    nap();
+    nap_while_linking();
   }
 }
 

@@ -14,7 +14,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -22,6 +21,7 @@
 
 #include "fault/descriptor.h"
 #include "fault/errno_text.h"
+#include "fault/monotonic.h"
 #include "fault/scheduling.h"
 #include "fault/setup_error.h"
 #include "fault/userfaultfd_api.h"
@@ -43,12 +43,6 @@ struct Watched {
   std::fprintf(stderr, "pagewire: the fault thread, region %u: %s: 0x%llx\n", region, what,
                static_cast<unsigned long long>(value));
   std::abort();
-}
-
-std::uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 Fault decode(const Watched& watched, const uffd_msg& message, std::uint64_t now_ns) {

@@ -8,11 +8,11 @@
 #include <array>
 #include <atomic>
 #include <climits>
-#include <ctime>
 #include <mutex>
 #include <string>
 
 #include "fault/fault_access.h"
+#include "fault/monotonic.h"
 #include "fault/setup_error.h"
 #include "fault/sigbus_chain.h"
 
@@ -57,12 +57,6 @@ void wait_until_all_have_left(Slot& slot) {
     if (count == 0) return;
     futex(slot.inside_count, FUTEX_WAIT, count);  // returns at once if the count has changed
   }
-}
-
-std::uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 std::size_t take_slot() {

@@ -1,9 +1,9 @@
-// What clang-tidy must find: a name out of the house's manner, and a conversion to bool that should be explicit.
+// What clang-tidy must find: a name out of the house's manner.
 namespace pagewire::planted {
 
 class BadName {
  public:
-  BadName(int width) : WidthPixels(width) {}
+  explicit BadName(int width) : WidthPixels(width) {}
   int width() const { return WidthPixels; }
 
  private:
