@@ -167,7 +167,6 @@ void Transition::start_request() {
   round().followed = Epoch{};
   round().held_by = NodeSet{};
   round().held_answers = 0;
-  round().asks_blindly = page_.hint == kNoNode;
   round().attempts = 0;
   round().asked_all = round().wants_write || page_.hint == view_.self ||
                       !view_.members.contains(page_.hint) || view_.others().size() == 1;
@@ -258,7 +257,7 @@ void Transition::granted_locally() {
   if (has_round()) finish_round();
 }
 
-// The round has done its work: waits for the end of the hold if somebody is waiting, else ends.
+// The round has done its work. It stays for what has to wait for the end of the hold, else it ends.
 void Transition::finish_round() {
   Round& done = round();
   done.wants_read = false;
@@ -266,11 +265,9 @@ void Transition::finish_round() {
   done.held_by = NodeSet{};
   done.stage = Stage::kHolding;
   rounds_.set_local(page_.round, false);
+  if (holding()) replay_deferred();  // some may be served meanwhile; the others are told how long to wait
+  if (done.deferred_count > 0 && holding()) return rounds_.arm(page_.round, page_.hold_until);
   const std::uint8_t count = done.deferred_count;
-  if (count > 0 && holding()) {
-    for (std::uint8_t i = 0; i < count; ++i) tell_held(done.deferred[i]);
-    return rounds_.arm(page_.round, page_.hold_until);
-  }
   const auto deferred = done.deferred;
   rounds_.give_back(page_.round);
   page_.round = kNoRound;

@@ -14,9 +14,12 @@ void Transition::on_copy_request(const Message& message) {
   if (!may_answer) return turn_away(message);
   if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
-  if (page_.permission == Permission::kWrite && holding()) return defer_while_held(message);
+  const bool still_stores = page_.permission == Permission::kWrite || page_.migratory;
+  if (still_stores && holding()) return defer_while_held(message);
   forget_deferred(message);
-  if (page_.fresh) return hand_over(message.from, message.transaction, message.data_version);
+  if (page_.fresh || moves_to_reader())
+    return hand_over(message.from, message.transaction, message.data_version);
+  page_.migratory = false;  // this owner had its turn and did not store, or somebody else reads, too
   if (page_.permission == Permission::kWrite) set_permission(Permission::kRead);
   if (keeps(Rule::kVersionReachesReader)) {  // else a reader that promised more could never read again
     page_.version = std::max(page_.version, message.version);
@@ -41,16 +44,36 @@ void Transition::on_write_request(const Message& message) {
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
   if (page_.permission != Permission::kInvalid && holding()) return defer_while_held(message);
   forget_deferred(message);
+  page_.migratory = was_migratory_use(message);
   hand_over(message.from, message.transaction, message.data_version);
 }
 
-// A request comes to a node that is not the owner. Who may be it soon lets the request wait: who asks for
-// ownership, or asks at all and was named to the sender. Who was asked alone, or gives the page away just
-// now, says who is next: else nobody would have heard the request, and it would be for its repetition to find
-// the owner.
+// A store of the one node that has a copy, of what was stored here: it loaded the page before. Two nodes that
+// use it so in turns need two faults each time, unless the page is handed over at the load. A store of a node
+// that had no copy leaves the question as it is, if this node has stored, too. (Stenström, Brorsson and
+// Sandberg, An adaptive cache coherence protocol optimized for migratory sharing, 1993; Cox and Fowler, the
+// same year.)
+bool Transition::was_migratory_use(const Message& message) const {
+  if (page_.copyset.empty()) return page_.migratory && page_.permission == Permission::kWrite;
+  const bool loaded =
+      page_.copyset == NodeSet::of(message.from) && message.data_version == page_.data_version;
+  const bool stored = page_.data_version == page_.version && page_.version > Version{1};
+  return loaded && stored;
+}
+
+// The reader will store, as this node did after its own load: it gets the page whole, in Read, with nobody in
+// the copyset; so its store asks nobody. If it does not store, the next reader gets a copy.
+bool Transition::moves_to_reader() {
+  return page_.migratory && page_.permission == Permission::kWrite && take_round(false);
+}
+
+// A request comes to a node that is not the owner. Who asks for the page may be it soon, even if only for a
+// copy (a fresh or migratory page is handed over), and lets the request wait. Who was asked alone, or gives
+// the page away just now, says who is next: else nobody would have heard the request, and it would be for its
+// repetition to find the owner.
 void Transition::turn_away(const Message& message) {
   const bool handing_over = stage() == Stage::kHandingOver;
-  if (may_be_owner_soon() || (message.direct && stage() == Stage::kRequesting)) defer(message);
+  if (stage() == Stage::kRequesting) defer(message);
   if (!message.direct) {
     if (!handing_over || round().target == message.from || !keeps(Rule::kSaysWhoIsNext)) return;
     if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
@@ -146,6 +169,7 @@ void Transition::send_transfer(bool with_bytes) {
   if (keeps(Rule::kCopysetTravels)) transfer.copyset = round().copyset;
   if (keeps(Rule::kGrantedTravels)) transfer.granted = page_.granted;
   transfer.has_bytes = with_bytes;
+  transfer.migratory = page_.migratory;
   effects_.send(NodeSet::of(round().target), transfer);
 }
 
@@ -159,6 +183,7 @@ void Transition::on_transfer_ack(const Message& message) {
 
 void Transition::hand_over_is_done(Epoch epoch) {
   page_.epoch = epoch;
+  page_.migratory = false;
   if (!round().wants_read && !round().wants_write) return finish_round();
   start_request();
   replay_deferred();

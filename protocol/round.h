@@ -43,7 +43,6 @@ struct Round {
   bool wants_read = false;        // threads of this node wait for a load
   bool wants_write = false;       // ... for a store
   bool asked_all = false;         // kRequesting: not only the hint was asked
-  bool asks_blindly = false;      // kRequesting: there was no hint; the page may be fresh
   std::uint8_t attempts = 0;      // repeats so far, for the backoff
   std::uint8_t held_answers = 0;  // kHeld so far, likewise
   NodeId target = kNoNode;        // kHandingOver: to whom

@@ -29,6 +29,8 @@ class Transition {
   void drop_and_promise(NodeId to, Version floor);
   void promise(NodeId to, Version floor);
   bool was_granted(const Message& message) const;
+  bool was_migratory_use(const Message& message) const;
+  bool moves_to_reader();
 
   // replies.cc: what the one who asked does
   void on_copy_reply(const Message& message);
@@ -69,12 +71,6 @@ class Transition {
   bool holding() const {
     const Stage at = has_round() ? rounds_[page_.round].stage : Stage::kFree;
     return now_ < page_.hold_until && (at == Stage::kFree || at == Stage::kHolding);
-  }
-  // Asks for ownership; or for a page that perhaps nobody has had yet: a fresh one is handed over to a
-  // reader, too.
-  bool may_be_owner_soon() const {
-    if (!has_round() || rounds_[page_.round].stage != Stage::kRequesting) return false;
-    return rounds_[page_.round].wants_write || rounds_[page_.round].asks_blindly;
   }
   NodeSet lacking_promise(Version version);
   Message make(MessageType type) const;

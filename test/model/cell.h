@@ -28,10 +28,11 @@ struct Bounds {
   std::uint32_t forgets = 0;  // how often an owner may lose its list of granted requests
   std::uint32_t rounds = 4;   // each node's pool
   bool grace =
-      false;          // a new owner waits for promises before it asks for them (as long as no time-out comes)
-  bool hold = false;  // what arrives is held until a step of its own says that the time is over
-  bool losses = true;     // once, all that is on its way may be lost: I6 then rests on repeats alone
-  bool overhear = false;  // a shared medium: every node hears every message
+      false;  // a new owner waits for promises before it asks for them (as long as no time-out comes)
+  bool migratory = false;  // the page begins as one that nodes load and then store to in turns
+  bool hold = false;       // what arrives is held until a step of its own says that the time is over
+  bool losses = true;      // once, all that is on its way may be lost: I6 then rests on repeats alone
+  bool overhear = false;   // a shared medium: every node hears every message
   // Each link delivers in order and once, and no time-out repeats anything; a hand-over's acknowledgement
   // overtakes no request that was sent to the same node before. Then nobody may be left waiting. Without
   // losses.

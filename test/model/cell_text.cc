@@ -34,10 +34,10 @@ void put(std::string& out, const GrantedList& granted) {
 }
 
 void put(std::string& out, const PageEntry& entry) {
-  const auto& [permission, owner, fresh, hint, heard_node, round, epoch, version, floor, data_version,
-               copyset, last_transaction, heard, hold_until, granted] = entry;
+  const auto& [permission, owner, fresh, migratory, hint, heard_node, round, epoch, version, floor,
+               data_version, copyset, last_transaction, heard, hold_until, granted] = entry;
   put(out, static_cast<std::uint64_t>(permission) | (owner ? 4U : 0U) | (fresh ? 8U : 0U) |
-               (round != kNoRound ? 16U : 0U) | (hold_until != Time{} ? 32U : 0U));
+               (round != kNoRound ? 16U : 0U) | (hold_until != Time{} ? 32U : 0U) | (migratory ? 64U : 0U));
   for (const std::uint64_t value :
        {std::uint64_t{hint.value}, std::uint64_t{heard_node.value}, epoch.value, version.value, floor.value,
         data_version.value, copyset.bits(), last_transaction.value, heard.value}) {
@@ -56,12 +56,12 @@ void put(std::string& out, const Deferred& deferred) {
 }
 
 void put(std::string& out, const Round& round, std::uint32_t nodes) {
-  const auto& [stage, page, local, wants_read, wants_write, asked_all, asks_blindly, attempts, held_answers,
-               target, transaction, followed, new_version, copyset, held_by, deferred_count, deferred,
-               promised] = round;
+  const auto& [stage, page, local, wants_read, wants_write, asked_all, attempts, held_answers, target,
+               transaction, followed, new_version, copyset, held_by, deferred_count, deferred, promised] =
+      round;
   if (page.region != 0 || attempts != 0 || held_answers != 0) std::abort();
   put(out, static_cast<std::uint64_t>(stage) | (local ? 8U : 0U) | (wants_read ? 16U : 0U) |
-               (wants_write ? 32U : 0U) | (asked_all ? 64U : 0U) | (asks_blindly ? 128U : 0U));
+               (wants_write ? 32U : 0U) | (asked_all ? 64U : 0U));
   for (const std::uint64_t value :
        {std::uint64_t{target.value}, transaction.value, followed.value, new_version.value, copyset.bits(),
         held_by.bits(), std::uint64_t{deferred_count}}) {
@@ -106,13 +106,14 @@ std::string encode(const Bounds& bounds, const NodeCell& cell) {
 std::string encode(const Envelope& envelope) {
   std::string out;
   const auto& [to, page, bytes, life, message] = envelope;
-  const auto& [type, from, direct, has_bytes, hint, transaction, version, data_version, epoch, copyset,
-               granted, wait_ns] = message;
+  const auto& [type, from, direct, has_bytes, migratory, hint, transaction, version, data_version, epoch,
+               copyset, granted, wait_ns] = message;
   for (const std::uint64_t value :
        {std::uint64_t{to}, std::uint64_t{page}, std::uint64_t{bytes}, std::uint64_t{life},
         static_cast<std::uint64_t>(type), std::uint64_t{from.value}, std::uint64_t{direct},
-        std::uint64_t{has_bytes}, std::uint64_t{hint.value}, transaction.value, version.value,
-        data_version.value, epoch.value, copyset.bits(), std::uint64_t{wait_ns}}) {
+        std::uint64_t{has_bytes} | std::uint64_t{migratory} << 1, std::uint64_t{hint.value},
+        transaction.value, version.value, data_version.value, epoch.value, copyset.bits(),
+        std::uint64_t{wait_ns}}) {
     put(out, value);
   }
   put(out, granted);
@@ -130,6 +131,7 @@ std::string describe(const Envelope& envelope) {
       m.direct ? " direct" : "", m.has_bytes ? " bytes=" : "");
   std::string out = text;
   if (m.has_bytes) out += std::to_string(envelope.value);
+  if (m.migratory) out += " migratory";
   if (m.type == MessageType::kNotOwner) out += " hint " + std::to_string(m.hint.value);
   if (envelope.life != 0) out += " life " + std::to_string(envelope.life);
   if (m.granted != GrantedList{}) out += " granted" + describe(m.granted);
@@ -145,10 +147,11 @@ std::string describe(const Bounds& bounds, const NodeCell& cell) {
     const Round& r = cell.pages[p].round;
     char text[256];
     std::snprintf(
-        text, sizeof text, " {%c%s%s e%llu v%llu f%llu dv%llu cs%llx bytes=%d%s %s%s%s t%llu nv%llu",
+        text, sizeof text, " {%c%s%s%s e%llu v%llu f%llu dv%llu cs%llx bytes=%d%s %s%s%s t%llu nv%llu",
         "IRW"[static_cast<int>(e.permission)], e.owner ? " owner" : "", e.fresh ? " fresh" : "",
-        static_cast<unsigned long long>(e.epoch.value), static_cast<unsigned long long>(e.version.value),
-        static_cast<unsigned long long>(e.floor.value), static_cast<unsigned long long>(e.data_version.value),
+        e.migratory ? " migratory" : "", static_cast<unsigned long long>(e.epoch.value),
+        static_cast<unsigned long long>(e.version.value), static_cast<unsigned long long>(e.floor.value),
+        static_cast<unsigned long long>(e.data_version.value),
         static_cast<unsigned long long>(e.copyset.bits()), cell.pages[p].memory.value,
         e.hold_until != Time{} ? " held" : "", busy ? kStages[static_cast<int>(r.stage)] : "-",
         busy && r.wants_read ? " wants-read" : "", busy && r.wants_write ? " wants-write" : "",

@@ -39,6 +39,8 @@ void add_bounds(CLI::App& app, Bounds& bounds) {
   app.add_option("--rounds", bounds.rounds, "each node's pool of rounds")->check(CLI::Range(2, 8));
   app.add_option("--states-max", bounds.states_max, "stop there, not complete");
   app.add_flag("--grace", bounds.grace, "a new owner waits for promises before it asks for them");
+  app.add_flag("--migratory", bounds.migratory,
+               "the page begins as one that nodes load and store to in turns");
   app.add_flag("--hold", bounds.hold, "what arrives is held for a while");
   app.add_flag("--overhear", bounds.overhear, "every node hears every message");
   app.add_flag("--in-order", bounds.in_order,
