@@ -24,11 +24,13 @@ class Drive {
   // Sleeps until it has it: for threads that were woken to do the loop's work.
   void take() {
     if (try_take()) return;
+    waiting_count_.fetch_add(1, std::memory_order_relaxed);
     // Kept as wanted even when it was free: others may wait, too.
     while (word_.exchange(kWanted, std::memory_order_acquire) != kFree) futex_wait(word_, kWanted);
+    waiting_count_.fetch_sub(1, std::memory_order_relaxed);
   }
-  // Who has it: somebody sleeps in take().
-  bool wanted() const { return word_.load(std::memory_order_relaxed) == kWanted; }
+  // Who has it: somebody waits in take(). The word alone cannot tell: who had to wait leaves it at kWanted.
+  bool wanted() const { return waiting_count_.load(std::memory_order_relaxed) > 0; }
   bool is_free() const { return word_.load(std::memory_order_relaxed) == kFree; }
   void release() {
     if (word_.exchange(kFree, std::memory_order_release) == kWanted) futex_wake(word_, 1);
@@ -39,6 +41,7 @@ class Drive {
   static constexpr std::uint32_t kTaken = 1;
   static constexpr std::uint32_t kWanted = 2;  // taken, and somebody may wait
   std::atomic<std::uint32_t> word_{kTaken};    // until the loop's thread has started
+  std::atomic<std::uint32_t> waiting_count_{0};
 };
 
 }  // namespace pagewire::dataplane

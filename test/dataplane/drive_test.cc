@@ -80,6 +80,29 @@ TEST(Drive, take__sleepers_get_it_one_after_the_other) {
   }
 }
 
+// Who had to wait for it and has it is not one who waits.
+TEST(Drive, wanted__while_another_waits_and_not_after) {
+  Drive drive;
+  std::atomic<pid_t> id{0};
+  std::atomic<bool> has_it{false};
+  std::atomic<bool> let_go{false};
+  std::thread sleeper([&] {
+    id.store(gettid());
+    drive.take();
+    has_it.store(true);
+    while (!let_go.load()) std::this_thread::yield();
+    drive.release();
+  });
+  EXPECT_FALSE(drive.wanted() && id.load() == 0);
+  require_soon("falling asleep", [&] { return id.load() != 0 && is_asleep(id.load()); });
+  EXPECT_TRUE(drive.wanted());
+  drive.release();
+  require_soon("the sleeper", [&] { return has_it.load(); });
+  EXPECT_FALSE(drive.wanted());
+  let_go.store(true);
+  sleeper.join();
+}
+
 // Threads that wait for it and threads that only try, on more threads than cores. The counters are no
 // atomics: the drive orders them.
 TEST(Drive, many_takers_of_both_kinds__one_at_a_time_and_all_get_on) {
