@@ -94,7 +94,8 @@ LocalInlineFaults::LocalInlineFaults(std::size_t page_count)
               fault::KernelFaults::kOff, fault::Delivery::kInline),
       faults_(0, memory_, *this) {}
 
-bool LocalInlineFaults::on_inline_fault(const fault::Fault& fault, const sigset_t& /*interrupted*/) noexcept {
+bool LocalInlineFaults::on_inline_fault(const fault::Fault& fault,
+                                        fault::Interrupted& /*interrupted*/) noexcept {
   memory_.map_read(fault.page);
   return true;
 }

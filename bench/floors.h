@@ -59,7 +59,7 @@ class LocalInlineFaults final : private fault::InlineSink {
   fault::RegionMemory& memory() { return memory_; }
 
  private:
-  bool on_inline_fault(const fault::Fault& fault, const sigset_t& interrupted) noexcept override;
+  bool on_inline_fault(const fault::Fault& fault, fault::Interrupted& interrupted) noexcept override;
 
   fault::RegionMemory memory_;
   fault::InlineFaults faults_;

@@ -113,7 +113,8 @@ BareRemoteFaults::BareRemoteFaults(dataplane::Port& port, std::size_t page_count
       faults_(1, memory_, *this) {}
 
 // An error cannot be thrown from here: the page is mapped as it is, and measure() says what was wrong.
-bool BareRemoteFaults::on_inline_fault(const fault::Fault& fault, const sigset_t& /*interrupted*/) noexcept {
+bool BareRemoteFaults::on_inline_fault(const fault::Fault& fault,
+                                       fault::Interrupted& /*interrupted*/) noexcept {
   rte_mbuf* const question = new_frame(port_, kSmallFrameBytes);
   rte_mbuf* answer = nullptr;
   if (question != nullptr) {

@@ -37,7 +37,7 @@ class BareRemoteFaults final : private fault::InlineSink {
   void measure(std::size_t first, std::size_t count, std::size_t warm_up, Samples& samples);
 
  private:
-  bool on_inline_fault(const fault::Fault& fault, const sigset_t& interrupted) noexcept override;
+  bool on_inline_fault(const fault::Fault& fault, fault::Interrupted& interrupted) noexcept override;
 
   dataplane::Port& port_;
   fault::RegionMemory memory_;

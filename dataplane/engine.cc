@@ -49,6 +49,7 @@ Engine::Engine(const EngineOptions& options, std::unique_ptr<Port> port)
   control_ = std::make_unique<ControlPlane>(settings, membership, [this] { shared_.loops.front()->wake(); });
   shared_.control = control_.get();
   shared_.scan_ahead = options.scan_ahead;
+  shared_.hand_on = options.hand_on;
 
   for (std::size_t i = 0; i < options.loop_cores.size(); ++i) {
     LoopOptions loop;
@@ -114,7 +115,7 @@ bool Engine::turn() {
   return more;
 }
 
-bool Engine::on_inline_fault(const fault::Fault& fault, const sigset_t& interrupted) noexcept {
+bool Engine::on_inline_fault(const fault::Fault& fault, fault::Interrupted& interrupted) noexcept {
   RegionState* const region = shared_.regions[fault.region].load(std::memory_order_acquire);
   const auto loop_count = static_cast<std::uint32_t>(shared_.loops.size());
   fault::Fault of_thread = fault;

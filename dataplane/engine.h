@@ -38,6 +38,7 @@ struct EngineOptions {
   LoopKind loop_kind = LoopKind::kShared;
   bool real_time = true;   // threads that never spin long go before others, if the process may ask for that
   bool scan_ahead = true;  // ask ahead of scans
+  bool hand_on = true;     // with the one store of a turn
 };
 
 class Engine final : public fault::FaultSink, public fault::InlineSink {
@@ -81,7 +82,7 @@ class Engine final : public fault::FaultSink, public fault::InlineSink {
 
   void on_faults(std::span<const fault::Fault> faults) override;  // fault threads
   bool turn() override;                                           // likewise
-  bool on_inline_fault(const fault::Fault& fault, const sigset_t& interrupted) noexcept override;
+  bool on_inline_fault(const fault::Fault& fault, fault::Interrupted& interrupted) noexcept override;
 
  private:
   class Waiter;

@@ -105,6 +105,7 @@ class ImpairedPortImpl final : public ImpairedPort {
   void send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override {
     inner_->send_quietly(queue, to, frame);
   }
+  void ring(std::uint16_t queue, protocol::NodeSet nodes) override { inner_->ring(queue, nodes); }
   void flush(std::uint16_t queue) override { inner_->flush(queue); }
   void learn(std::uint16_t queue, protocol::NodeId sender, const rte_mbuf* frame) override {
     inner_->learn(queue, sender, frame);

@@ -102,6 +102,7 @@ bool Loop::turn() {
   map_arrived();
   phases_.flushes();
   port_.flush(static_cast<std::uint16_t>(options_.index));
+  if (rings_later_.at_ns != 0 && now_ns_ >= rings_later_.at_ns) ring_now();
   turn_was_idle_ = !worked;
   return worked;
 }
@@ -240,6 +241,7 @@ bool Loop::yield_drive() {
 // Whoever drives leaves properly, and rings if there is a deadline before that.
 void Loop::sleep_beside_driver() {
   const std::uint64_t until_ns = options_.index == 0 ? shared_.control->due_ns() : protocol::kNever.ns;
+  drain();  // what is rung from here on is left for the poll
   back_by_ns_.store(until_ns, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (drive_.try_take()) return;  // it has left already, before it could see that
@@ -284,6 +286,7 @@ void Loop::poll_fds(std::uint64_t until_ns) {
 }
 
 void Loop::arm() {
+  if (rings_later_.at_ns != 0) ring_now();  // nobody may be here to do it later
   const auto queue = static_cast<std::uint16_t>(options_.index);
   doorbell_.arm();
   const bool somebody_waits =
@@ -347,18 +350,25 @@ bool Loop::leave(std::span<const Run> to_wake) {
   drive_.release();
   wake(to_wake);  // first of all: the loop's thread, if we ring it, goes before us
   std::atomic_thread_fence(std::memory_order_seq_cst);  // with sleep_beside_driver()
-  if (wake_ns < back_by_ns_.load(std::memory_order_relaxed)) doorbell_.ring();
+  if (wake_ns >= back_by_ns_.load(std::memory_order_relaxed)) return true;
+  short_sleeps_until_ns_.store(now_ns() + kShortSleepsNs, std::memory_order_relaxed);
+  doorbell_.ring();
   return true;
 }
 
 bool Loop::leave_to_sleep(std::uint64_t& until_ns) {
   if (stopping()) return false;
+  drain();
   arm();
   if (!nothing_waits()) {
     disarm();
     return false;
   }
   until_ns = wake_time_ns();
+  // Whoever left before with a hand-over that may have to be repeated had to ring for that, in the midst of a
+  // fault: better to be back before the next one's repetition is due.
+  if (now_ns_ < short_sleeps_until_ns_.load(std::memory_order_relaxed))
+    until_ns = std::min(until_ns, now_ns_ + shared_.view.retry_ns);
   back_by_ns_.store(until_ns, std::memory_order_relaxed);
   counters_.sleeps.add();
   drive_.release();
@@ -370,6 +380,11 @@ void Loop::come_back() {
   drive_.take();
   turn_was_idle_ = false;
   disarm();
+}
+
+// Before a sleep, and before the last look for work: what was rung until then was seen. Not after it, for
+// there is work then, and somebody waits for it.
+void Loop::drain() {
   doorbell_.drain();
   port_.drain(static_cast<std::uint16_t>(options_.index));
 }

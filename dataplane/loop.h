@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -29,6 +30,7 @@
 #include "dataplane/reassembly.h"
 #include "dataplane/region_state.h"
 #include "fault/fault_thread.h"
+#include "fault/interrupted.h"
 #include "fault/spsc_ring.h"
 #include "protocol/core.h"
 #include "protocol/wire.h"
@@ -46,6 +48,7 @@ struct LoopShared {
   std::array<std::atomic<RegionState*>, protocol::kRegionsMax> regions{};
   ControlPlane* control = nullptr;
   bool scan_ahead = true;  // ask ahead of scans
+  bool hand_on = true;     // with the one store of a turn
   std::vector<std::unique_ptr<Loop>> loops;
 };
 
@@ -75,6 +78,7 @@ struct LoopCounters {  // written by the loop, read by anybody
   Counter sleeps;
   Counter driven_by_waiting;  // drives taken by threads that wait
   Counter hand_overs;         // under way now
+  Counter handed_on;          // pages, with the store that their thread waited for
   Counter spun_ns;            // turns that found nothing; see Stats::spun_ns
   Counter spun_beside_ns;     // of threads that wait while another drives
 };
@@ -108,9 +112,9 @@ class Loop {
   // With that drive: pages are mapped whose threads have not been woken.
   bool has_to_wake() const { return to_wake_count_ > 0; }
   // A thread in its SIGBUS handler, all signals blocked: returns when the fault was served, having driven the
-  // loop itself while nobody else did. While it sleeps `interrupted` is its signal mask. False if the loop
-  // ends.
-  bool wait_inline(RegionState& region, const fault::Fault& fault, const sigset_t& interrupted);
+  // loop itself while nobody else did. While it sleeps its signal mask is that of the interrupted code. False
+  // if the loop ends.
+  bool wait_inline(RegionState& region, const fault::Fault& fault, fault::Interrupted& interrupted);
 
   // A thread of the service that is blocked in a call of ours, all signals blocked, drives in its place:
   // begin() takes the drive if it is to be had, turn() does what there is and says whether there was
@@ -179,6 +183,7 @@ class Loop {
   static constexpr std::uint64_t kGiveWayNs = 100'000;  // for who waits for the drive to wake up
   static constexpr std::size_t kWakeFdsMax = 8;         // a port has one a queue
   static constexpr std::uint64_t kCrowdedForNs = 5'000'000;
+  static constexpr std::uint64_t kShortSleepsNs = 10'000'000;
 
   // What is known of a round beside the protocol's own state.
   struct Waiting {
@@ -190,6 +195,7 @@ class Loop {
   struct PageAt {
     RegionState* region = nullptr;
     std::uint32_t index = 0;
+    bool operator==(const PageAt&) const = default;
   };
 
   // Where threads sleep until a page is granted, by the page's index.
@@ -202,6 +208,9 @@ class Loop {
   static constexpr std::uint64_t kBetweenReadsNs = 10'000;  // of a userfaultfd, by a fault thread that drives
   static constexpr std::size_t kToWakeMax = 16;
   static constexpr std::uint64_t kYieldCallNs = 1'000;  // a yield that lasts longer: others had the processor
+  static constexpr std::uint64_t kExpectNs = 60'000;    // for a node that will ask for a page in its turn
+  static constexpr std::uint64_t kRingsLaterNs = 60'000;  // for a node that will look by itself before
+  static constexpr std::uint8_t kTurnsKeptMax = 128;
 
   void run();
   void push_fault(const fault::Fault& fault);
@@ -218,6 +227,7 @@ class Loop {
   void poll_fds(std::uint64_t until_ns);
   void arm();
   void disarm();
+  void drain();
   bool nothing_waits();
   bool leave(std::span<const Run> to_wake);
   void leave_soon(std::span<const Run> to_wake);
@@ -273,6 +283,11 @@ class Loop {
   void remember_thread(PageAt at, std::uint32_t thread_id);
   void watch_turn(PageAt at);
   bool look_at_turn(Turn& turn) const;
+  void end_turn(PageAt at);
+  std::optional<fault::HandlerStore> store_of_turn(PageAt at, const fault::Interrupted& interrupted);
+  void store_and_hand_on(PageAt at, const fault::HandlerStore& store, fault::Interrupted& interrupted);
+  static void keep_turns(PageSlot& slot);
+  static void asks_after_handing_on(PageSlot& slot, bool to_store);
   bool end_turns();
 
   void on_message(PageAt at, const protocol::Message& message, const std::byte* bytes);
@@ -290,8 +305,12 @@ class Loop {
   void send_control(const protocol::ControlFrames& frames);
   bool put_together(PageAt at, protocol::NodeSet to, const protocol::Message& message);
   void send_together();
+  enum class Ring : std::uint8_t { kNow, kNotNow };
   std::size_t send_frame(protocol::NodeSet to, protocol::Header header, std::span<const std::byte> body,
-                         std::span<const std::byte> fragment, std::uint64_t asked_ns = 0);
+                         std::span<const std::byte> fragment, std::uint64_t asked_ns = 0,
+                         Ring ring = Ring::kNow);
+  bool rings_later(PageAt at, protocol::NodeSet to, protocol::MessageType type);
+  void ring_now();
 
   LoopShared& shared_;
   Port& port_;
@@ -311,6 +330,12 @@ class Loop {
   std::array<Run, kToWakeMax> to_wake_;
   std::size_t to_wake_count_ = 0;
   bool serving_thread_ = false;  // what is carried out now is for a thread that waits
+  bool stores_itself_ = false;   // likewise, and it needs no mapping for that
+  struct {                       // the one request that was sent quietly; at_ns 0: there is none
+    PageAt page;
+    protocol::NodeSet to;
+    std::uint64_t at_ns = 0;
+  } rings_later_;
   protocol::Effects effects_;
   protocol::ControlFrames control_frames_;
   Reassembly reassembly_;
@@ -350,6 +375,7 @@ class Loop {
   int own_core_ = -1;
   // When the loop's thread, or who sleeps in its place, looks at the loop by itself: 0: it is awake.
   std::atomic<std::uint64_t> back_by_ns_{0};
+  std::atomic<std::uint64_t> short_sleeps_until_ns_{0};
   std::atomic<std::uint32_t> sleeper_{0};  // the thread that sleeps in place of the loop's; 0: none
   std::atomic<bool> stop_{false};
   std::atomic<bool> leaving_{false};

@@ -54,10 +54,7 @@ void Loop::end_hold(const PageRange& range) {
       const PageAt at{.region = range.region, .index = page};
       PageSlot& slot = at.region->pages[page];
       if (slot.holds == 0 || --slot.holds > 0) continue;
-      const std::uint16_t round_before = slot.entry().round;
-      effects_.clear();
-      protocol::on_turn_taken(shared_.view, ref(at), protocol::Time{now_ns_}, effects_);
-      carry_out(at, round_before, nullptr);
+      end_turn(at);
     }
   }
   leave_soon();

@@ -43,7 +43,9 @@ bool Loop::on_fault(const fault::Fault& fault) {
     counters.waiting.add();
     ++waiting_count_;
   }
-  const bool was_unmapped = region->pages[fault.page].unmapped;
+  PageSlot& slot = region->pages[fault.page];
+  if (slot.handed_on == HandedOn::kYes) asks_after_handing_on(slot, fault.write);
+  const bool was_unmapped = slot.unmapped;
   serving_thread_ = true;
   carry_out(at, round_before, nullptr);
   serving_thread_ = false;
@@ -58,6 +60,8 @@ bool Loop::on_fault(const fault::Fault& fault) {
 
 void Loop::on_message(PageAt at, const protocol::Message& message, const std::byte* bytes) {
   worked_on_pages_ = true;
+  if (rings_later_.at_ns != 0 && rings_later_.page == at && rings_later_.to.contains(message.from))
+    rings_later_ = {};  // it is awake, and answers
   const std::uint16_t round_before = at.region->pages[at.index].entry().round;
   effects_.clear();
   protocol::on_message(shared_.view, ref(at), message, protocol::Time{now_ns_}, effects_);
@@ -146,6 +150,8 @@ bool Loop::carry_out_one(PageAt at, const Effect& effect, std::uint16_t round_be
       if (slot.unmapped && nobody_waits) return false;
       if (std::exchange(slot.unmapped, false)) {
         memory.map_write(at.index, 1, waking(at));
+      } else if (stores_itself_) {
+        slot.protected_early = true;  // perhaps for good: see store_and_hand_on()
       } else {
         memory.unprotect(at.index, 1, waking(at));
       }

@@ -21,7 +21,11 @@ void Loop::send_message(PageAt at, protocol::NodeSet to, const protocol::Message
   const std::uint64_t asked_ns = phases_.asked_ns(to, message, header.page);
   if (put_together(at, to, message)) return;
   if (!message.has_bytes) {
-    counters.sent_bytes.add(send_frame(to, header, body, {}, asked_ns));
+    // The old owner wants an acknowledgement only when it wants the page again; then it looks. Or when it
+    // would repeat.
+    const bool quiet =
+        message.type == protocol::MessageType::kTransferAck || rings_later(at, to, message.type);
+    counters.sent_bytes.add(send_frame(to, header, body, {}, asked_ns, quiet ? Ring::kNotNow : Ring::kNow));
     return;
   }
   const std::byte* page = at.region->memory.service_view() + std::size_t{at.index} * protocol::kPageBytes;
@@ -92,7 +96,7 @@ void Loop::send_control(const protocol::ControlFrames& frames) {
 
 // The bytes of the frame, or 0 if there was no buffer for it.
 std::size_t Loop::send_frame(protocol::NodeSet to, protocol::Header header, std::span<const std::byte> body,
-                             std::span<const std::byte> fragment, std::uint64_t asked_ns) {
+                             std::span<const std::byte> fragment, std::uint64_t asked_ns, Ring ring) {
   const auto queue = static_cast<std::uint16_t>(options_.index);
   rte_mbuf* frame = rte_pktmbuf_alloc(port_.pool(queue));
   if (frame == nullptr) {
@@ -119,13 +123,28 @@ std::size_t Loop::send_frame(protocol::NodeSet to, protocol::Header header, std:
   }
   header.service_ns = phases_.service_ns(asked_ns);
   protocol::encode_header(header, body.size(), {at, protocol::kHeaderBytes});
-  // The old owner wants that only when it wants the page again; then it looks. Or when it would repeat.
-  if (header.type == static_cast<std::uint8_t>(protocol::MessageType::kTransferAck)) {
+  if (ring == Ring::kNotNow) {
     port_.send_quietly(queue, to, frame);
   } else {
     port_.send(queue, to, frame);
   }
   return total;
+}
+
+// Whoever was handed the page with a store of ours will soon be in its handler for a store of its own, and
+// finds the request there: it is interrupted only if that takes long.
+bool Loop::rings_later(PageAt at, protocol::NodeSet to, protocol::MessageType type) {
+  PageSlot& slot = at.region->pages[at.index];
+  if (type != protocol::MessageType::kCopyRequest || slot.handed_on != HandedOn::kAsksQuietly) return false;
+  slot.handed_on = HandedOn::kNo;
+  if (rings_later_.at_ns != 0) return false;
+  rings_later_ = {.page = at, .to = to, .at_ns = now_ns_ + kRingsLaterNs};
+  return true;
+}
+
+void Loop::ring_now() {
+  const auto rings = std::exchange(rings_later_, {});
+  port_.ring(static_cast<std::uint16_t>(options_.index), rings.to);
 }
 
 }  // namespace pagewire::dataplane

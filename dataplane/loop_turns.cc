@@ -4,7 +4,10 @@
 // the loop.
 #include <algorithm>
 #include <ctime>
+#include <optional>
+#include <utility>
 
+#include "dataplane/eal.h"
 #include "dataplane/loop.h"
 
 namespace pagewire::dataplane {
@@ -65,13 +68,75 @@ bool Loop::end_turns() {
     if (waits && !look_at_turn(watched_[i])) continue;
     watched_[i] = watched_[--watched_count_];
     if (!waits) continue;
-    const std::uint16_t round_before = turn.at.region->pages[turn.at.index].entry().round;
-    effects_.clear();
-    protocol::on_turn_taken(shared_.view, ref(turn.at), protocol::Time{now_ns_}, effects_);
-    carry_out(turn.at, round_before, nullptr);
+    end_turn(turn.at);
     served = true;
   }
   return served;
+}
+
+// A migratory page is loaded, stored to once, and wanted by the next node: a turn, a lock that is given on. A
+// thread that stands at that store carries it out in its handler (fault/handler_store.h), and the page goes
+// on from there: the next node need not interrupt this one for it, which is most of what a hand-over costs on
+// a virtual machine. Whether one store was all is seen by what is asked for next: if this node stores again,
+// turns are kept for a while.
+//
+// With the drive, before the fault is taken in. Only where no other node has to be asked for the store.
+std::optional<fault::HandlerStore> Loop::store_of_turn(PageAt at, const fault::Interrupted& interrupted) {
+  PageSlot& slot = at.region->pages[at.index];
+  const protocol::PageEntry& entry = slot.entry();
+  const bool can = shared_.hand_on && entry.migratory && entry.owner &&
+                   entry.permission == protocol::Permission::kRead && entry.copyset.empty() &&
+                   !slot.unmapped && slot.holds == 0;
+  if (!can) return {};
+  if (slot.turns_kept > 0) {
+    --slot.turns_kept;
+    return {};
+  }
+  return interrupted.store();
+}
+
+// The page is Write now, but write-protected still. If nobody comes for it, the thread goes on with it as
+// ever.
+void Loop::store_and_hand_on(PageAt at, const fault::HandlerStore& store, fault::Interrupted& interrupted) {
+  PageSlot& slot = at.region->pages[at.index];
+  const auto is_here = [&] { return slot.entry().permission == protocol::Permission::kWrite; };
+  if (!is_here()) return;
+  interrupted.carry_out(store,
+                        at.region->memory.service_view() + std::size_t{at.index} * protocol::kPageBytes);
+  end_turn(at);
+  const std::uint64_t until_ns = now_ns() + kExpectNs;
+  do {
+    turn();
+  } while (is_here() && now_ns_ < until_ns && !stopping());
+  if (!is_here()) {
+    slot.handed_on = HandedOn::kYes;
+    counters_.handed_on.add();
+    return;
+  }
+  keep_turns(slot);
+  if (std::exchange(slot.protected_early, false)) at.region->memory.unprotect(at.index);
+}
+
+void Loop::end_turn(PageAt at) {
+  const LoopIdentity identity(core_id_);
+  const std::uint16_t round_before = at.region->pages[at.index].entry().round;
+  effects_.clear();
+  protocol::on_turn_taken(shared_.view, ref(at), protocol::Time{now_ns_}, effects_);
+  carry_out(at, round_before, nullptr);
+}
+
+// Handing on was too soon, or nobody wanted the page: once may be chance; else it is tried again later, and
+// later each time.
+void Loop::keep_turns(PageSlot& slot) {
+  slot.turns_kept = slot.keep_next;
+  slot.keep_next = static_cast<std::uint8_t>(std::clamp<int>(slot.keep_next * 2, 1, kTurnsKeptMax));
+}
+
+// What a thread asks for next, of a page that was handed on with its store, tells whether that was right.
+void Loop::asks_after_handing_on(PageSlot& slot, bool to_store) {
+  slot.handed_on = to_store ? HandedOn::kNo : HandedOn::kAsksQuietly;
+  if (to_store) return keep_turns(slot);
+  slot.keep_next = 0;
 }
 
 }  // namespace pagewire::dataplane

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "dataplane/eal.h"
@@ -52,7 +53,7 @@ class InHandler {
 
 }  // namespace
 
-bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sigset_t& interrupted) {
+bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, fault::Interrupted& interrupted) {
   const PageSlot& slot = region.pages[fault.page];
   const auto access = fault.write ? protocol::Access::kWrite : protocol::Access::kRead;
   const std::uint16_t grants_before = slot.summary().grants;
@@ -63,6 +64,7 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
   };
   const InHandler in_handler(in_handlers_[fault.thread_id % in_handlers_.size()]);
   bool posted = false;
+  std::optional<fault::HandlerStore> store;
   InlineEnd end(phases_, fault.time_ns);
   Idling beside(options_.waiting, options_.crowded_ns, fault.time_ns);
   std::uint64_t spun_beside_ns = 0;
@@ -74,14 +76,19 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
         now_ns_ = now_ns();
         phases_.begin(now_ns_);
         end.drives();
+        const PageAt at{.region = &region, .index = fault.page};
+        if (fault.write) store = store_of_turn(at, interrupted);
+        stores_itself_ = store.has_value();
         posted = on_fault(fault) || board_.post(fault);
+        stores_itself_ = false;
         phases_.flushes();
         port_.flush(static_cast<std::uint16_t>(options_.index));
       }
       if (!drive_until(served, end)) continue;
+      if (store) store_and_hand_on({.region = &region, .index = fault.page}, *store, interrupted);
       end.leaves(served());
       leave_soon();
-      if (posted && !served()) sleep_until_granted(fault.page, interrupted, served);
+      if (posted && !served()) sleep_until_granted(fault.page, interrupted.signals(), served);
       continue;
     }
     if (!posted) {
@@ -102,7 +109,7 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, const sig
         break;
       }
       case Idling::Next::kGiveUp:
-        if (posted) sleep_until_granted(fault.page, interrupted, served);
+        if (posted) sleep_until_granted(fault.page, interrupted.signals(), served);
         break;
     }
   }

@@ -55,6 +55,10 @@ void MeshPort::send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf*
   distribute(queue, to, frame);
 }
 
+void MeshPort::ring(std::uint16_t queue, protocol::NodeSet nodes) {
+  nodes.intersect(others_).for_each([&](protocol::NodeId node) { wake(queue, node, true); });
+}
+
 void MeshPort::distribute(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) {
   Queue& q = *queues_[queue];
   protocol::NodeSet rest = to.intersect(others_);

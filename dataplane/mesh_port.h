@@ -21,6 +21,7 @@ class MeshPort : public Port {
   std::uint16_t receive(std::uint16_t queue, std::span<rte_mbuf*> out) override;
   void send(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override;
   void send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override;
+  void ring(std::uint16_t queue, protocol::NodeSet nodes) override;
   void flush(std::uint16_t queue) override;
   rte_mempool* pool(std::uint16_t queue) const override { return (*pools_)[queue].get(); }
   PortCounters counters(std::uint16_t queue) const override { return queues_[queue]->counters.read(); }

@@ -28,6 +28,13 @@ struct PageSummary {
 
 enum class Asked : std::uint8_t { kNo, kByService, kByScan };
 
+// Whether a page was given away with the one store of its turn.
+enum class HandedOn : std::uint8_t {
+  kNo,
+  kYes,         // and no thread has asked for it since
+  kAsksQuietly  // the next request for a copy goes to whoever has it from us
+};
+
 class PageSlot {
  public:
   // The page's loop only. The application view may let through less than the permission, never more.
@@ -36,6 +43,10 @@ class PageSlot {
   Asked asked = Asked::kNo;      // ahead of need, and not used yet
   bool in_flight = false;        // ... and not here yet
   std::uint8_t holds = 0;        // of the service, under way
+  // Migratory pages, see Loop::store_and_hand_on().
+  std::uint8_t turns_kept = 0;  // so many turns are not ended early,
+  std::uint8_t keep_next = 0;   // and so many the next time that one was, and should not have been
+  HandedOn handed_on = HandedOn::kNo;
 
   explicit PageSlot(const protocol::PageEntry& initial) : entry_(initial) { publish(); }
   PageSlot(const PageSlot& other) : entry_(other.entry_) { publish(); }  // while the table is filled

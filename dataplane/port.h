@@ -60,6 +60,9 @@ class Port {
   virtual void send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) {
     send(queue, to, frame);
   }
+  // Rings these nodes if they sleep, for what was sent to them quietly after all, and flushed. Nothing where
+  // send_quietly() rings.
+  virtual void ring(std::uint16_t /*queue*/, protocol::NodeSet /*nodes*/) {}
   // Hands what is queued to the devices; what they refuse is freed and counted. Rings peers that sleep.
   virtual void flush(std::uint16_t queue) = 0;
 

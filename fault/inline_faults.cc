@@ -79,7 +79,7 @@ void give_back(std::size_t slot) {
 
 }  // namespace
 
-bool serve_inline_fault(const siginfo_t& info, const ucontext_t& context) noexcept {
+bool serve_inline_fault(const siginfo_t& info, ucontext_t& context) noexcept {
   const std::uint64_t now_ns = monotonic_ns();
   if (info.si_code != BUS_ADRERR) return false;  // sent, or misaligned, or broken memory
   const auto address = reinterpret_cast<std::uintptr_t>(info.si_addr);
@@ -96,7 +96,8 @@ bool serve_inline_fault(const siginfo_t& info, const ucontext_t& context) noexce
                         .page = static_cast<std::uint32_t>((address - slot.base.load()) / kPageBytes),
                         .write = fault_is_store(context),
                         .time_ns = now_ns};
-      served = sink->on_inline_fault(fault, interrupted_signals(context));
+      Interrupted interrupted(context, address);
+      served = sink->on_inline_fault(fault, interrupted);
     }
     leave(slot);
     if (is_its) return served;

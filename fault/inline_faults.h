@@ -32,6 +32,7 @@
 #include <cstdint>
 
 #include "fault/fault.h"
+#include "fault/interrupted.h"
 #include "fault/region_memory.h"
 
 namespace pagewire::fault {
@@ -39,16 +40,17 @@ namespace pagewire::fault {
 class InlineSink {
  public:
   virtual ~InlineSink() = default;
-  // Called on the faulting thread, inside its SIGBUS handler, with all signals blocked; `interrupted` is the
-  // signal mask of the interrupted code. A sink that waits long may set it (pthread_sigmask) for that time,
-  // so that other signals are served, and has to block all again after. May be entered by many threads at
-  // once and, while `interrupted` is set, again by the same thread (a nested fault). Must not allocate,
+  // Called on the faulting thread, inside its SIGBUS handler, with all signals blocked; `interrupted` is what
+  // it was about. A sink that waits long may set its signal mask (pthread_sigmask) for that time, so that
+  // other signals are served, and has to block all again after. May be entered by many threads at once and,
+  // while that mask is set, again by the same thread (a nested fault). Must not allocate,
   // throw, or take a lock that the interrupted code could hold. errno may be changed: the handler puts it
   // back.
   //
-  // True: the instruction is tried again, also if the page was there already. False: the region has ended;
+  // True: the instruction is tried again, also if the page was there already; unless the sink has carried it
+  // out. False: the region has ended;
   // the signal goes to whoever had SIGBUS before.
-  virtual bool on_inline_fault(const Fault& fault, const sigset_t& interrupted) noexcept = 0;
+  virtual bool on_inline_fault(const Fault& fault, Interrupted& interrupted) noexcept = 0;
 };
 
 // How many InlineFaults a process may have at once.

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "fault/errno_text.h"
+#include "fault/interrupted.h"
 #include "fault/setup_error.h"
 
 namespace pagewire::fault {
@@ -96,7 +97,7 @@ void pass_on(Before& before, int number, siginfo_t* info, void* context) {
 template <std::size_t Level>
 void on_sigbus(int number, siginfo_t* info, void* context) {
   const int saved_errno = errno;
-  const bool served = serve_inline_fault(*info, *static_cast<const ucontext_t*>(context));
+  const bool served = serve_inline_fault(*info, *static_cast<ucontext_t*>(context));
   errno = saved_errno;
   if (!served) pass_on(*levels[Level].load(), number, info, context);
 }

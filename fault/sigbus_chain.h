@@ -15,15 +15,12 @@ namespace pagewire::fault {
 
 // What the handler asks first, on the faulting thread with all signals blocked; defined by inline_faults.cc.
 // True: served. False: not ours.
-bool serve_inline_fault(const siginfo_t& info, const ucontext_t& context) noexcept;
+bool serve_inline_fault(const siginfo_t& info, ucontext_t& context) noexcept;
 
 // The first hold installs the handler, the last release puts back what was there. While held, a handler that
 // the service put above ours is trusted to call ours. Any thread, outside of signal handlers. hold_sigbus
 // throws SetupError.
 void hold_sigbus();
 void release_sigbus() noexcept;
-
-// The signals that were blocked in the interrupted code. The kernel writes fewer bytes than sigset_t has.
-sigset_t interrupted_signals(const ucontext_t& context) noexcept;
 
 }  // namespace pagewire::fault

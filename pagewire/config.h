@@ -56,6 +56,8 @@ struct Config {
   Delivery delivery = Delivery::kThread;  // of regions that do not say
   bool real_time = true;                  // LoopKind::kSelf: the loop's thread asks for SCHED_FIFO 1
   bool scan_ahead = true;                 // ask ahead for pages that a scan will want: loads in equal steps
+  bool hand_on =
+      true;  // kInline: the one store of a turn is carried out in the handler, and the page goes on
 
   std::uint32_t memory_mb = 128;  // for DPDK's pools
   Hugepages hugepages = Hugepages::kAuto;

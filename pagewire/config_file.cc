@@ -149,6 +149,7 @@ constexpr Key<Config> kKeys[] = {
     {"delivery", [](const Value& value, Config& config) { read(value, config.delivery); }},
     {"real_time", [](const Value& value, Config& config) { read(value, config.real_time); }},
     {"scan_ahead", [](const Value& value, Config& config) { read(value, config.scan_ahead); }},
+    {"hand_on", [](const Value& value, Config& config) { read(value, config.hand_on); }},
     {"loops.kind", [](const Value& value, Config& config) { read(value, config.loop_kind); }},
     {"loops.count", [](const Value& value, Config& config) { read(value, config.loops); }},
     {"loops.cores", [](const Value& value, Config& config) { read(value, config.loop_cores); }},

@@ -33,6 +33,7 @@ dataplane::EngineOptions engine_options(const Config& config) {
   options.retry_ns_max = config.retry_max_us * 1'000;
   options.hold_ns = config.hold_us * 1'000;
   options.scan_ahead = config.scan_ahead;
+  options.hand_on = config.hand_on;
   options.real_time = config.real_time;
   options.loop_kind = static_cast<dataplane::LoopKind>(config.loop_kind);
   return options;

@@ -102,6 +102,7 @@ void add_loops(const dataplane::Engine& engine, Stats& stats) {
     for (std::size_t i = 0; i < dropped.size(); ++i) dropped[i] += counters.dropped[i].get();
     for (std::size_t i = 0; i < events.size(); ++i) events[i] += counters.events[i].get();
     no_mbuf += counters.no_mbuf.get();
+    stats.handed_on_count += counters.handed_on.get();
     stats.spun_ns += counters.spun_ns.get() + counters.spun_beside_ns.get();
   }
   const auto add = [](std::vector<NamedCount>& list, std::string name, std::uint64_t count) {

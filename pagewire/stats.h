@@ -60,6 +60,8 @@ struct Stats {
   std::uint64_t received_message_count = 0;
 
   std::uint64_t waiting_fault_count = 0;  // pages that threads of this node wait for now
+  std::uint64_t handed_on_count =
+      0;                      // pages that went on with the one store of their turn (node.stats() only)
   std::uint64_t spun_ns = 0;  // processor time of threads that looked for work of a loop and found none:
                               // spins whole, of each yield the call itself (1 us) at most; an estimate
   std::vector<std::uint32_t> silent_nodes;  // not heard for silence_timeout_ms

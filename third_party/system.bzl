@@ -1,7 +1,8 @@
 """@system: libraries of the machine, found by pkg-config.
 
 third_party/debian-packages.txt says which: each `target=module` in its second column becomes `@system//:target`. A
-module that pkg-config does not know is an error that names its Debian package.
+module that pkg-config does not know is an error that names its Debian package. `target=-lNAME` is for a library that
+has nothing for pkg-config: the compiler finds its headers and that library by itself.
 
 A target carries flags and no files: include folders outside the compiler's own go in as -isystem, by their absolute
 path, so that warnings in their headers do not count; the sandbox shows /usr, so they are found there. One generated
@@ -85,6 +86,10 @@ def _link_flags(ctx, pkg_config, module):
     return ["-Wl,--push-state,--as-needed"] + flags + ["-Wl,--pop-state"] if flags else []
 
 def _library(ctx, pkg_config, target, module):
+    if module.startswith("-l"):
+        ctx.file(target + ".version.h", "// {}\n".format(module), executable = False)
+        flags = ["-Wl,--push-state,--as-needed", module, "-Wl,--pop-state"]
+        return _TARGET.format(name = target, defines = "[]", include_folders = "[]", link_flags = repr(flags))
     folders = []
     defines = []
     for flag in _query(ctx, pkg_config, module, "--cflags"):
@@ -113,7 +118,7 @@ def _system_libraries_impl(ctx):
         fail("pkg-config is not here: install Debian's pkgconf (apt-get install pkgconf)")
     missing = []
     for package, _, module in libraries:
-        if ctx.execute([pkg_config, "--exists", module]).return_code != 0:
+        if not module.startswith("-l") and ctx.execute([pkg_config, "--exists", module]).return_code != 0:
             missing.append((package, module))
     if missing:
         fail("pkg-config does not know {}: install Debian's {} (apt-get install {}), or set PKG_CONFIG_PATH".format(

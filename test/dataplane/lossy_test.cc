@@ -6,6 +6,7 @@
 #include <atomic>
 #include <barrier>
 #include <optional>
+#include <string>
 
 #include "dataplane/impaired_port.h"
 #include "test/dataplane/ring_cluster.h"
@@ -45,7 +46,7 @@ class LossyCluster {
   RingCluster& operator*() { return *cluster_; }
   RingCluster* operator->() { return &*cluster_; }
 
-  void expect_that_it_was_lossy() const {
+  ImpairmentCounters impairments() const {
     ImpairmentCounters sum;
     for (const ImpairedPort* port : ports_) {
       for (std::uint16_t queue = 0; queue < loops_; ++queue) {
@@ -56,7 +57,12 @@ class LossyCluster {
         sum.reordered_count += one.reordered_count;
       }
     }
-    EXPECT_GT(sum.seen_count, 400U);
+    return sum;
+  }
+  bool has_seen_enough() const { return impairments().seen_count > 400; }
+  void expect_that_it_was_lossy() const {
+    const ImpairmentCounters sum = impairments();
+    EXPECT_TRUE(has_seen_enough()) << sum.seen_count << " frames";
     EXPECT_GT(sum.dropped_count, sum.seen_count / 20);
     EXPECT_GT(sum.duplicated_count, sum.seen_count / 100);
     EXPECT_GT(sum.reordered_count, sum.seen_count / 50);
@@ -94,9 +100,12 @@ INSTANTIATE_TEST_SUITE_P(Nodes, LossyCounts,
 
 TEST_P(LossyCounts, are_exact_and_end) {
   LossyCluster cluster(GetParam().nodes, GetParam().loops, GetParam().frame_bytes_max, GetParam().way);
-  const Regions regions = cluster->open("grid", 40);
-  ASSERT_EQ(regions.size(), GetParam().nodes);
-  test::expect_exact_counts(*cluster, regions, GetParam().nodes == 2 ? 100'000 : 1'000);
+  // How many frames that takes is up to the nodes: until some of each kind must have been among them.
+  for (int run = 0; run == 0 || (run < 20 && !cluster.has_seen_enough()); ++run) {
+    const Regions regions = cluster->open("grid " + std::to_string(run), 40);
+    ASSERT_EQ(regions.size(), GetParam().nodes);
+    test::expect_exact_counts(*cluster, regions, GetParam().nodes == 2 ? 100'000 : 1'000);
+  }
   cluster.expect_that_it_was_lossy();
   EXPECT_TRUE(cluster->mbufs_come_back());
   EXPECT_TRUE(cluster->leave());

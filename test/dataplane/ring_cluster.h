@@ -90,6 +90,7 @@ class OtherPort : public dataplane::Port {
   void send_quietly(std::uint16_t queue, protocol::NodeSet to, rte_mbuf* frame) override {
     inner_->send_quietly(queue, to, frame);
   }
+  void ring(std::uint16_t queue, protocol::NodeSet nodes) override { inner_->ring(queue, nodes); }
   void flush(std::uint16_t queue) override { inner_->flush(queue); }
   std::vector<int> wake_fds(std::uint16_t queue) const override { return inner_->wake_fds(queue); }
   std::uint64_t nap_ns_max() const override { return inner_->nap_ns_max(); }
@@ -144,6 +145,7 @@ struct ClusterOptions {
   dataplane::LoopKind loop_kind = dataplane::LoopKind::kShared;
   fault::Delivery delivery = fault::Delivery::kThread;  // of regions that do not say
   bool scan_ahead = true;
+  bool hand_on = true;
   // What goes between a node and its ring port.
   std::function<std::unique_ptr<dataplane::Port>(std::unique_ptr<dataplane::Port>, std::uint32_t node)> wrap =
       {};
@@ -164,6 +166,7 @@ inline dataplane::EngineOptions engine_options(const ClusterOptions& options, st
   engine.round_count = options.round_count;
   engine.loop_kind = options.loop_kind;
   engine.scan_ahead = options.scan_ahead;
+  engine.hand_on = options.hand_on;
   return engine;
 }
 

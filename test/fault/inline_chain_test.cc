@@ -293,7 +293,7 @@ TEST(PassOnToDefault, signal_sent_while_ignored__is_ignored) {
 TEST(PassOnToDefault, region_that_has_ended__ends_the_process) {
   EXPECT_EQ(in_child([] {
               RegionMemory memory = make_inline_memory(1);
-              FunctionSink sink([](const Fault&, const sigset_t&) { return false; });
+              FunctionSink sink([](const Fault&, Interrupted&) { return false; });
               const InlineFaults faults(1, memory, sink);
               store(memory.application_view(), 0, 1);
             }),

@@ -33,14 +33,14 @@ std::uint64_t now_ns() {
 // Serves and keeps the last fault, and the thread and signal masks that it came with.
 struct LastFault {
   explicit LastFault(RegionMemory& memory) : serving(memory) {}
-  bool keep(const Fault& now, const sigset_t& mask) {
+  bool keep(const Fault& now, Interrupted& by) {
     fault = now;
-    interrupted = mask;
+    interrupted = by.signals();
     blocked = blocked_signals();
     thread = ::pthread_self();
     ++count;
     errno = ENOTTY;
-    return serving.on_inline_fault(now, mask);
+    return serving.on_inline_fault(now, by);
   }
 
   ServingSink serving;
@@ -56,7 +56,7 @@ class Told : public ::testing::Test {
   RegionMemory memory_ = make_inline_memory(4);
   LastFault last_{memory_};
   FunctionSink sink_{
-      [this](const Fault& fault, const sigset_t& interrupted) { return last_.keep(fault, interrupted); }};
+      [this](const Fault& fault, Interrupted& interrupted) { return last_.keep(fault, interrupted); }};
   InlineFaults faults_{17, memory_, sink_};
 };
 
@@ -215,14 +215,14 @@ TEST(InlineFaults, signal_handler_during_the_wait__may_fault_as_well) {
   std::atomic<bool> waiting{false};
   std::atomic<bool> arrived{false};
   std::atomic<int> nested_count{0};
-  FunctionSink sink([&](const Fault& fault, const sigset_t& interrupted) {
+  FunctionSink sink([&](const Fault& fault, Interrupted& interrupted) {
     if (fault.page == 1) {
       nested_count.fetch_add(1);
       memory.map_write(1);
       return true;
     }
     sigset_t all;
-    ::pthread_sigmask(SIG_SETMASK, &interrupted, &all);
+    ::pthread_sigmask(SIG_SETMASK, &interrupted.signals(), &all);
     waiting.store(true);
     wait_for_flag(arrived);
     ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
@@ -255,8 +255,8 @@ TEST(InlineFaults, two_regions__each_has_its_own_sink) {
   RegionMemory two = make_inline_memory(3, kBase + 3 * kPageBytes);  // right behind it
   LastFault of_one(one);
   LastFault of_two(two);
-  FunctionSink sink_one([&](const Fault& fault, const sigset_t& mask) { return of_one.keep(fault, mask); });
-  FunctionSink sink_two([&](const Fault& fault, const sigset_t& mask) { return of_two.keep(fault, mask); });
+  FunctionSink sink_one([&](const Fault& fault, Interrupted& by) { return of_one.keep(fault, by); });
+  FunctionSink sink_two([&](const Fault& fault, Interrupted& by) { return of_two.keep(fault, by); });
   const InlineFaults faults_one(1, one, sink_one);
   const InlineFaults faults_two(2, two, sink_two);
   EXPECT_EQ(*word(one.application_view(), 2, 511), 0U);
@@ -321,7 +321,7 @@ TEST(InlineEnd, region_that_has_ended__gives_SIGBUS_to_whoever_had_it) {
   std::atomic<bool> waiting{false};
   std::atomic<bool> ended{false};
   std::optional<InlineFaults> faults;
-  FunctionSink sink([&](const Fault&, const sigset_t&) {
+  FunctionSink sink([&](const Fault&, Interrupted&) {
     waiting.store(true);
     wait_for_flag(ended);
     return false;
@@ -346,7 +346,7 @@ TEST(InlineEnd, destructor__waits_for_the_thread_inside) {
   std::atomic<bool> inside{false};
   std::atomic<bool> let_go{false};
   std::atomic<bool> has_left{false};
-  FunctionSink sink([&](const Fault&, const sigset_t&) {
+  FunctionSink sink([&](const Fault&, Interrupted&) {
     inside.store(true);
     wait_for_flag(let_go);
     memory.map_read(0);
@@ -384,7 +384,7 @@ TEST(InlineEnd, retired_under_threads_at_work__all_come_out_and_none_reads_a_zer
     RegionMemory memory = make_inline_memory(kPages);
     for (std::size_t page = 0; page < kPages; ++page) store(memory.service_view(), page, kPattern);
     std::atomic<bool> ended{false};
-    FunctionSink sink([&](const Fault&, const sigset_t&) {
+    FunctionSink sink([&](const Fault&, Interrupted&) {
       ::sched_yield();
       return !ended.load();  // tries again until the page is there
     });
@@ -419,7 +419,7 @@ TEST(InlineEnd, forked_child__does_not_wait_for_the_parents_threads) {
   RegionMemory memory = make_inline_memory(1);
   std::atomic<bool> inside{false};
   std::atomic<bool> let_go{false};
-  FunctionSink sink([&](const Fault&, const sigset_t&) {
+  FunctionSink sink([&](const Fault&, Interrupted&) {
     inside.store(true);
     wait_for_flag(let_go);
     memory.map_read(0);
@@ -462,7 +462,7 @@ TEST(InlineEnd, coming_and_going_under_threads_at_work__nobody_is_late) {
     std::atomic<bool> alive{true};
     std::atomic<std::uint64_t> late{0};
     std::atomic<std::uint64_t> served{0};
-    FunctionSink sink([&](const Fault& fault, const sigset_t&) {
+    FunctionSink sink([&](const Fault& fault, Interrupted&) {
       if (!alive.load()) late.fetch_add(1);
       memory.map_read(fault.page);
       served.fetch_add(1);

@@ -25,9 +25,9 @@ namespace pagewire::fault::testing {
 // Asks a function, which must keep to the rules of a signal handler.
 class FunctionSink : public InlineSink {
  public:
-  using Serve = std::function<bool(const Fault&, const sigset_t&)>;
+  using Serve = std::function<bool(const Fault&, Interrupted&)>;
   explicit FunctionSink(Serve serve) : serve_(std::move(serve)) {}
-  bool on_inline_fault(const Fault& fault, const sigset_t& interrupted) noexcept override {
+  bool on_inline_fault(const Fault& fault, Interrupted& interrupted) noexcept override {
     return serve_(fault, interrupted);
   }
 
@@ -41,7 +41,7 @@ class ServingSink : public InlineSink {
   static constexpr std::size_t kPagesMax = 64;
   explicit ServingSink(RegionMemory& memory) : memory_(memory) {}
 
-  bool on_inline_fault(const Fault& fault, const sigset_t&) noexcept override {
+  bool on_inline_fault(const Fault& fault, Interrupted&) noexcept override {
     (fault.write ? write_count : read_count).fetch_add(1);
     lock(fault.page);
     Rights& rights = rights_[fault.page];

@@ -109,7 +109,7 @@ class Hammered : public InlineSink {
 
  private:
   // Inline delivery: the thread waits here until the page is given back.
-  bool on_inline_fault(const Fault&, const sigset_t&) noexcept override {
+  bool on_inline_fault(const Fault&, Interrupted&) noexcept override {
     inline_count_.fetch_add(1, std::memory_order_relaxed);
     waiting_.fetch_add(1);
     for (int spins = 0; !here_.load(); ++spins) {

@@ -73,6 +73,7 @@ void expect_equal(const Config& a, const Config& b) {
   EXPECT_EQ(a.delivery, b.delivery);
   EXPECT_EQ(a.loop_kind, b.loop_kind);
   EXPECT_EQ(a.scan_ahead, b.scan_ahead);
+  EXPECT_EQ(a.hand_on, b.hand_on);
   EXPECT_EQ(a.real_time, b.real_time);
   EXPECT_EQ(a.loops, b.loops);
   EXPECT_EQ(a.loop_cores, b.loop_cores);
@@ -244,6 +245,7 @@ TEST(from_text, a_whole_file) {
   const Config config = Config::from_text(
       "cluster = \"demo\"\nnode = 1\nfolder = \"" + folder.path() +
           "\"\nfile_prefix = \"pre\"\ndelivery = \"inline\"\nreal_time = false\nscan_ahead = false\n"
+          "hand_on = false\n"
           "[[nodes]]\nid = 1\n[[nodes]]\nid = 0\nport = \"memif\"\n"
           "[loops]\nkind = \"dedicated\"\ncount = 2\ncores = [0, 1]\n"
           "[memory]\nmb = 256\nhugepages = \"off\"\nkernel_faults = \"required\"\n"
@@ -258,6 +260,7 @@ TEST(from_text, a_whole_file) {
   wanted.delivery = Delivery::kInline;
   wanted.loop_kind = LoopKind::kDedicated;
   wanted.scan_ahead = false;
+  wanted.hand_on = false;
   wanted.real_time = false;
   wanted.loops = 2;
   wanted.loop_cores = {0, 1};
@@ -318,6 +321,7 @@ TEST(from_text, mistakes__file_line_value_and_remedy) {
       {two + "[loops]\nkind = 1\n", "cluster.toml:6: loops.kind: integer 1. ", "a string"},
       {"real_time = \"no\"\n" + two, "cluster.toml:1: real_time: string 'no'. ", "true or false"},
       {"scan_ahead = 1\n" + two, "cluster.toml:1: scan_ahead: integer 1. ", "true or false"},
+      {"hand_on = 0.5\n" + two, "cluster.toml:1: hand_on: floating-point 0.5. ", "true or false"},
       {"delivery = \"fast\"\n" + two, "cluster.toml:1: delivery: \"fast\". ", "\"thread\" or \"inline\""},
       {two + "[loops]\ncount = 17\n", "cluster.toml:6: loops.count: 17. ", "1 to 16"},
       {two + "[loops]\ncount = 1.5\n", "cluster.toml:6: loops.count: floating-point 1.5. ", "an integer"},
