@@ -2,16 +2,14 @@
 //
 // The hand-over, the same for every bell here (this one, and memif's between processes):
 //
-//     loop:   sleeping = 1 (A);  look for work once more (B);  poll(fd);  sleeping = 0;  drain the fd if it
-//     was
-//             readable
+//     loop:   drain the fd;  sleeping = 1 (A);  look for work once more (B);  poll(fd);  sleeping = 0;  work
 //     other:  put the work where the loop looks (C);  if sleeping (D) exchange it for 0 and make the fd
 //     readable
 //
 // A before B and C before D are ordered by sequentially consistent fences, so of the loads B and D at least
 // one sees the other side's store (Dekker): either the loop finds the work, or the other finds it asleep and
-// rings. The fd stays readable until it is drained, so a ring between B and poll() isn't lost. Only one of
-// several ringers writes.
+// rings. The fd stays readable until it is drained, before the next A and by who has the drive, so a ring
+// between B and poll() isn't lost. Only one of several ringers writes.
 //
 // A loop for which nobody waits may sleep through what is not urgent (Ringing::kUrgent); it finds that when
 // it is awake for another reason.
@@ -39,10 +37,10 @@ class Doorbell {
   // Any thread, after it has put its work where the loop looks. True if the loop slept and is being woken.
   bool ring(bool urgent = true);
   // Who drives the loop: after arm() looks for work once more; then who sleeps may poll fd() for input.
-  // disarm() costs a store, the fd stays as it is: who polled it drains it.
+  // disarm() costs a store, the fd stays as it is.
   void arm(Ringing by = Ringing::kAny);
   void disarm();
-  void drain();
+  void drain();  // with the drive, before arm()
   // Makes the fd readable and leaves it so; for a bell that is never drained.
   void ring_for_good();
   int fd() const { return fd_; }

@@ -241,12 +241,12 @@ bool Loop::yield_drive() {
 // Whoever drives leaves properly, and rings if there is a deadline before that.
 void Loop::sleep_beside_driver() {
   const std::uint64_t until_ns = options_.index == 0 ? shared_.control->due_ns() : protocol::kNever.ns;
-  drain();  // what is rung from here on is left for the poll
   back_by_ns_.store(until_ns, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (drive_.try_take()) return;  // it has left already, before it could see that
   poll_fds(until_ns);
   come_back();
+  drain();  // with the drive: without it, that could be the ring for what the one who leaves does not see
 }
 
 void Loop::sleep() {
@@ -286,6 +286,8 @@ void Loop::poll_fds(std::uint64_t until_ns) {
 }
 
 void Loop::arm() {
+  phases_.flushes();
+  port_.flush(static_cast<std::uint16_t>(options_.index));
   if (rings_later_.at_ns != 0) ring_now();  // nobody may be here to do it later
   const auto queue = static_cast<std::uint16_t>(options_.index);
   doorbell_.arm();

@@ -287,7 +287,7 @@ class Loop {
   std::optional<fault::HandlerStore> store_of_turn(PageAt at, const fault::Interrupted& interrupted);
   void store_and_hand_on(PageAt at, const fault::HandlerStore& store, fault::Interrupted& interrupted);
   static void keep_turns(PageSlot& slot);
-  static void asks_after_handing_on(PageSlot& slot, bool to_store);
+  static void judge_handing_on(PageSlot& slot, protocol::Version bytes_before);
   bool end_turns();
 
   void on_message(PageAt at, const protocol::Message& message, const std::byte* bytes);

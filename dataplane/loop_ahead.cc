@@ -172,6 +172,7 @@ std::uint32_t Loop::map_around(PageAt at, std::uint32_t count_max) {
   for (std::uint32_t page = at.index; page < end; ++page) {
     PageSlot& slot = pages[page];
     slot.unmapped = false;
+    slot.protected_early = false;
     if (slot.asked != Asked::kNo && !slot.in_flight) {
       counters.ahead_useful.add();
       if (slot.asked == Asked::kByScan) at.region->scans[options_.index].useful(1);
@@ -241,7 +242,7 @@ Loop::Run Loop::withdrawal_of(RegionState* region, std::uint32_t page, protocol:
   const bool withdraws = copy ? entry.owner && entry.permission == protocol::Permission::kWrite
                               : entry.permission != protocol::Permission::kInvalid;
   if (!withdraws) return {};
-  return {.region = region, .first = page, .count = 1, .zap = write};
+  return {.region = region, .first = page, .count = 1, .zap = write || entry.migratory};
 }
 
 void Loop::withdraw(const Run& run) {
@@ -258,6 +259,7 @@ void Loop::withdraw(const Run& run) {
     PageSlot& slot = run.region->pages[page];
     if (run.zap) {
       slot.unmapped = true;
+      slot.protected_early = false;
       slot.publish();
     } else {
       slot.protected_early = true;
@@ -274,6 +276,7 @@ void Loop::restore_runs() {
       if (run.region->pages[page].entry().permission == protocol::Permission::kWrite) {
         run.region->memory.unprotect(page);
       }
+      run.region->pages[page].publish();
     }
   }
   early_run_count_ = 0;

@@ -44,7 +44,7 @@ bool Loop::on_fault(const fault::Fault& fault) {
     ++waiting_count_;
   }
   PageSlot& slot = region->pages[fault.page];
-  if (slot.handed_on == HandedOn::kYes) asks_after_handing_on(slot, fault.write);
+  if (fault.write && std::exchange(slot.handed_on, HandedOn::kNo) != HandedOn::kNo) keep_turns(slot);
   const bool was_unmapped = slot.unmapped;
   serving_thread_ = true;
   carry_out(at, round_before, nullptr);
@@ -62,9 +62,12 @@ void Loop::on_message(PageAt at, const protocol::Message& message, const std::by
   worked_on_pages_ = true;
   if (rings_later_.at_ns != 0 && rings_later_.page == at && rings_later_.to.contains(message.from))
     rings_later_ = {};  // it is awake, and answers
-  const std::uint16_t round_before = at.region->pages[at.index].entry().round;
+  PageSlot& slot = at.region->pages[at.index];
+  const std::uint16_t round_before = slot.entry().round;
+  const protocol::Version bytes_before = slot.entry().data_version;
   effects_.clear();
   protocol::on_message(shared_.view, ref(at), message, protocol::Time{now_ns_}, effects_);
+  if (slot.handed_on != HandedOn::kNo) judge_handing_on(slot, bytes_before);
   carry_out(at, round_before, bytes);
   watch_turn(at);
 }
@@ -169,6 +172,9 @@ bool Loop::carry_out_one(PageAt at, const Effect& effect, std::uint16_t round_be
     case Effect::Kind::kWake:
       if (slot.unmapped) {
         map_around(at, kMapRunMax);
+      } else if (std::exchange(slot.protected_early, false)) {  // another thread is here for its store
+        memory.unprotect(at.index, 1, waking(at));
+        return true;
       } else {
         if (waking(at) == fault::RegionMemory::Waking::kNow) memory.wake(at.index);
       }

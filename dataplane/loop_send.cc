@@ -135,8 +135,8 @@ std::size_t Loop::send_frame(protocol::NodeSet to, protocol::Header header, std:
 // finds the request there: it is interrupted only if that takes long.
 bool Loop::rings_later(PageAt at, protocol::NodeSet to, protocol::MessageType type) {
   PageSlot& slot = at.region->pages[at.index];
-  if (type != protocol::MessageType::kCopyRequest || slot.handed_on != HandedOn::kAsksQuietly) return false;
-  slot.handed_on = HandedOn::kNo;
+  if (type != protocol::MessageType::kCopyRequest || slot.handed_on != HandedOn::kQuietly) return false;
+  slot.handed_on = HandedOn::kYes;
   if (rings_later_.at_ns != 0) return false;
   rings_later_ = {.page = at, .to = to, .at_ns = now_ns_ + kRingsLaterNs};
   return true;

@@ -77,8 +77,8 @@ bool Loop::end_turns() {
 // A migratory page is loaded, stored to once, and wanted by the next node: a turn, a lock that is given on. A
 // thread that stands at that store carries it out in its handler (fault/handler_store.h), and the page goes
 // on from there: the next node need not interrupt this one for it, which is most of what a hand-over costs on
-// a virtual machine. Whether one store was all is seen by what is asked for next: if this node stores again,
-// turns are kept for a while.
+// a virtual machine. Whether one store was all is seen when the page comes back: if nobody has stored to it
+// meanwhile, or this node stores again, turns are kept for a while.
 //
 // With the drive, before the fault is taken in. Only where no other node has to be asked for the store.
 std::optional<fault::HandlerStore> Loop::store_of_turn(PageAt at, const fault::Interrupted& interrupted) {
@@ -107,14 +107,17 @@ void Loop::store_and_hand_on(PageAt at, const fault::HandlerStore& store, fault:
   const std::uint64_t until_ns = now_ns() + kExpectNs;
   do {
     turn();
-  } while (is_here() && now_ns_ < until_ns && !stopping());
-  if (!is_here()) {
-    slot.handed_on = HandedOn::kYes;
+  } while (is_here() && slot.protected_early && now_ns_ < until_ns && !drive_.wanted() && !stopping());
+  if (slot.entry().permission == protocol::Permission::kInvalid) {
+    slot.handed_on = slot.keep_next == 0 ? HandedOn::kQuietly : HandedOn::kYes;
     counters_.handed_on.add();
     return;
   }
-  keep_turns(slot);
-  if (std::exchange(slot.protected_early, false)) at.region->memory.unprotect(at.index);
+  const bool was_protected = std::exchange(slot.protected_early, false);
+  if (!was_protected || now_ns_ >= until_ns) keep_turns(slot);  // else somebody wanted the drive
+  if (!was_protected) return;                                   // a thread of ours has come for it
+  at.region->memory.unprotect(at.index);
+  slot.publish();
 }
 
 void Loop::end_turn(PageAt at) {
@@ -132,10 +135,11 @@ void Loop::keep_turns(PageSlot& slot) {
   slot.keep_next = static_cast<std::uint8_t>(std::clamp<int>(slot.keep_next * 2, 1, kTurnsKeptMax));
 }
 
-// What a thread asks for next, of a page that was handed on with its store, tells whether that was right.
-void Loop::asks_after_handing_on(PageSlot& slot, bool to_store) {
-  slot.handed_on = to_store ? HandedOn::kNo : HandedOn::kAsksQuietly;
-  if (to_store) return keep_turns(slot);
+// The page is here again: it was right to hand it on if the other node has stored to it.
+void Loop::judge_handing_on(PageSlot& slot, protocol::Version bytes_before) {
+  if (slot.entry().permission == protocol::Permission::kInvalid) return;
+  slot.handed_on = HandedOn::kNo;
+  if (slot.entry().data_version == bytes_before) return keep_turns(slot);
   slot.keep_next = 0;
 }
 

@@ -60,7 +60,8 @@ bool Loop::wait_inline(RegionState& region, const fault::Fault& fault, fault::In
   // Granted, even if the page is gone again by now: the instruction will tell.
   const auto served = [&] {
     const PageSummary now = slot.summary();
-    return (protocol::allows(now.permission, access) && !now.unmapped) || now.grants != grants_before;
+    const bool lets_through = protocol::allows(now.permission, access) && !now.unmapped;
+    return (lets_through && !(fault.write && now.write_protected)) || now.grants != grants_before;
   };
   const InHandler in_handler(in_handlers_[fault.thread_id % in_handlers_.size()]);
   bool posted = false;

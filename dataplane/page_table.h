@@ -19,8 +19,9 @@ namespace pagewire::dataplane {
 struct PageSummary {
   protocol::Permission permission = protocol::Permission::kInvalid;
   bool owner = false;
-  bool under_way = false;  // a round is open
-  bool unmapped = false;   // it is here, but its first touch will fault: see PageSlot
+  bool under_way = false;        // a round is open
+  bool unmapped = false;         // it is here, but its first touch will fault: see PageSlot
+  bool write_protected = false;  // ... or its first store, though the permission is Write
   protocol::NodeId hint{};
   std::uint16_t grants = 0;   // how often access was granted, wraps: tells a waiting thread that its turn was
   std::uint32_t version = 0;  // the low 32 bits
@@ -28,24 +29,25 @@ struct PageSummary {
 
 enum class Asked : std::uint8_t { kNo, kByService, kByScan };
 
-// Whether a page was given away with the one store of its turn.
+// Whether a page was given away with the one store of its turn, and has not come back since.
 enum class HandedOn : std::uint8_t {
   kNo,
-  kYes,         // and no thread has asked for it since
-  kAsksQuietly  // the next request for a copy goes to whoever has it from us
+  kYes,
+  kQuietly,  // and it may be asked for without ringing
 };
 
 class PageSlot {
  public:
   // The page's loop only. The application view may let through less than the permission, never more.
   bool unmapped = false;         // mapped only when touched
-  bool protected_early = false;  // write-protected already, a moment before the transition that asks for it
+  bool protected_early = false;  // write-protected, though the permission is Write: for the rest of a burst
+                                 // or of a turn, as the page will be taken from here
   Asked asked = Asked::kNo;      // ahead of need, and not used yet
   bool in_flight = false;        // ... and not here yet
   std::uint8_t holds = 0;        // of the service, under way
   // Migratory pages, see Loop::store_and_hand_on().
   std::uint8_t turns_kept = 0;  // so many turns are not ended early,
-  std::uint8_t keep_next = 0;   // and so many the next time that one was, and should not have been
+  std::uint8_t keep_next = 1;   // and so many the next time that one was, in vain; 0: the last one was right
   HandedOn handed_on = HandedOn::kNo;
 
   explicit PageSlot(const protocol::PageEntry& initial) : entry_(initial) { publish(); }
@@ -57,11 +59,11 @@ class PageSlot {
   // Access was granted since the last publish(). The page's loop only.
   void count_grant() { ++grants_; }
   void publish() {
-    const std::uint64_t word = static_cast<std::uint64_t>(entry_.permission) | (entry_.owner ? 4U : 0U) |
-                               (entry_.round != protocol::kNoRound ? 8U : 0U) | (unmapped ? 16U : 0U) |
-                               static_cast<std::uint64_t>(entry_.hint.value) << 8 |
-                               static_cast<std::uint64_t>(grants_) << 16 |
-                               (entry_.version.value & 0xffffffff) << 32;
+    const std::uint64_t word =
+        static_cast<std::uint64_t>(entry_.permission) | (entry_.owner ? 4U : 0U) |
+        (entry_.round != protocol::kNoRound ? 8U : 0U) | (unmapped ? 16U : 0U) |
+        (protected_early ? 32U : 0U) | static_cast<std::uint64_t>(entry_.hint.value) << 8 |
+        static_cast<std::uint64_t>(grants_) << 16 | (entry_.version.value & 0xffffffff) << 32;
     published_.store(word, std::memory_order_release);
   }
   PageSummary summary() const {
@@ -70,6 +72,7 @@ class PageSlot {
                        .owner = (word & 4) != 0,
                        .under_way = (word & 8) != 0,
                        .unmapped = (word & 16) != 0,
+                       .write_protected = (word & 32) != 0,
                        .hint = protocol::NodeId{static_cast<std::uint8_t>(word >> 8)},
                        .grants = static_cast<std::uint16_t>(word >> 16),
                        .version = static_cast<std::uint32_t>(word >> 32)};

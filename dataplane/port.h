@@ -69,10 +69,9 @@ class Port {
   // The sender of a frame that was checked; a shared medium remembers its Ethernet address.
   virtual void learn(std::uint16_t /*queue*/, protocol::NodeId /*sender*/, const rte_mbuf* /*frame*/) {}
 
-  // Sleeping: between arm() and disarm() the arrival of a frame makes one of the fds readable. A loop arms,
-  // polls once more, and only then sleeps; disarm() leaves the fds as they are, and whoever slept on them and
-  // found one readable drains them. An empty list and nap_ns_max() > 0 means that the device cannot wake
-  // anybody: sleep no longer than that.
+  // Sleeping: between arm() and disarm() the arrival of a frame makes one of the fds readable. A loop drains,
+  // arms, polls once more, and only then sleeps; disarm() leaves the fds as they are. An empty list and
+  // nap_ns_max() > 0 means that the device cannot wake anybody: sleep no longer than that.
   virtual std::vector<int> wake_fds(std::uint16_t queue) const = 0;
   virtual std::uint64_t nap_ns_max() const { return 0; }
   virtual void arm(std::uint16_t queue) = 0;

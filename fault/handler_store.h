@@ -26,8 +26,7 @@ struct HandlerStore {
   std::uint64_t value = 0;
 };
 
-// What the interrupted instruction stores at `fault_address`, if it is one of those. Reads the instruction
-// with process_vm_readv(2), for code need not be readable.
+// What the interrupted instruction stores at `fault_address`, if it is one of those. Changes errno.
 std::optional<HandlerStore> store_of(const ucontext_t& context, std::uintptr_t fault_address) noexcept;
 
 // Stores, atomically, where `view` shows the page's first byte (the service view, which never faults), and

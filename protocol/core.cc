@@ -31,6 +31,8 @@ void on_turn_taken(const View& view, PageRef page, Time now, Effects& effects) {
 bool on_hold(PageRef page, Access access, Time until) {
   if (!allows(page.entry.permission, access)) return false;
   page.entry.hold_until = std::max(page.entry.hold_until, until);
+  // Who keeps it to read it will not store, and others may read it as well.
+  if (access == Access::kRead && page.entry.permission == Permission::kRead) page.entry.migratory = false;
   if (page.entry.round != kNoRound && page.rounds[page.entry.round].stage == Stage::kHolding) {
     page.rounds.arm(page.entry.round, page.entry.hold_until);
   }

@@ -117,6 +117,9 @@ class Cluster {
     on_turn_taken(view(node), ref(node, page), now, effects_);
     carry_out(node, page, {});
   }
+  bool hold(std::uint32_t node, Access access, Time until, std::uint32_t page = 0) {
+    return on_hold(ref(node, page), access, until);
+  }
   bool wants_turn(std::uint32_t node, std::uint32_t page = 0) {
     return protocol::wants_turn(ref(node, page), now);
   }

@@ -154,6 +154,29 @@ TEST(Migratory, AHoldThatEndsWithoutAStoreEndsIt) {
   EXPECT_FALSE(cluster.entry(1).migratory);
 }
 
+// Who keeps the page to read it will not store: others may read it as well, and need not wait for the end of
+// that.
+TEST(Migratory, AHoldForReadingEndsIt) {
+  Cluster cluster = used_in_turns(kHoldNs);
+  cluster.obtain(1, Access::kRead);
+  ASSERT_TRUE(cluster.hold(1, Access::kRead, cluster.now.after(1'000'000'000)));
+  EXPECT_FALSE(cluster.entry(1).migratory);
+  cluster.fault(0, Access::kRead);
+  cluster.deliver_all();
+  EXPECT_EQ(cluster.entry(0).permission, Permission::kRead);
+}
+
+TEST(Migratory, AHoldForStoringDoesNot) {
+  Cluster cluster = used_in_turns(kHoldNs);
+  cluster.obtain(1, Access::kRead);
+  cluster.fault(1, Access::kWrite);
+  ASSERT_TRUE(cluster.hold(1, Access::kWrite, cluster.now.after(1'000'000'000)));
+  EXPECT_TRUE(cluster.entry(1).migratory);
+  cluster.fault(0, Access::kRead);
+  cluster.deliver_all();
+  EXPECT_EQ(cluster.entry(0).permission, Permission::kInvalid);
+}
+
 // What comes to a node that asked for a copy makes it the owner: who asked it meanwhile is not forgotten.
 TEST(Migratory, RequestsWaitAtTheNodeThatThePageMovesTo) {
   Cluster cluster = used_in_turns();
