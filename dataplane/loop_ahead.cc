@@ -242,7 +242,7 @@ Loop::Run Loop::withdrawal_of(RegionState* region, std::uint32_t page, protocol:
   const bool withdraws = copy ? entry.owner && entry.permission == protocol::Permission::kWrite
                               : entry.permission != protocol::Permission::kInvalid;
   if (!withdraws) return {};
-  return {.region = region, .first = page, .count = 1, .zap = write || entry.migratory};
+  return {.region = region, .first = page, .count = 1, .zap = write || entry.sharing.is_migratory()};
 }
 
 void Loop::withdraw(const Run& run) {

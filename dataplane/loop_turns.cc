@@ -84,7 +84,7 @@ bool Loop::end_turns() {
 std::optional<fault::HandlerStore> Loop::store_of_turn(PageAt at, const fault::Interrupted& interrupted) {
   PageSlot& slot = at.region->pages[at.index];
   const protocol::PageEntry& entry = slot.entry();
-  const bool can = shared_.hand_on && entry.migratory && entry.owner &&
+  const bool can = shared_.hand_on && entry.sharing.is_migratory() && entry.owner &&
                    entry.permission == protocol::Permission::kRead && entry.copyset.empty() &&
                    !slot.unmapped && slot.holds == 0;
   if (!can) return {};

@@ -32,7 +32,7 @@ bool on_hold(PageRef page, Access access, Time until) {
   if (!allows(page.entry.permission, access)) return false;
   page.entry.hold_until = std::max(page.entry.hold_until, until);
   // Who keeps it to read it will not store, and others may read it as well.
-  if (access == Access::kRead && page.entry.permission == Permission::kRead) page.entry.migratory = false;
+  if (access == Access::kRead && page.entry.permission == Permission::kRead) page.entry.sharing = {};
   if (page.entry.round != kNoRound && page.rounds[page.entry.round].stage == Stage::kHolding) {
     page.rounds.arm(page.entry.round, page.entry.hold_until);
   }
@@ -90,6 +90,9 @@ Outcome Transition::fault_as_owner(Access access) {
     return Outcome::kDone;
   }
   if (page_.copyset.empty()) {
+    // It came by our load, and here is the store.
+    if (page_.permission == Permission::kRead && page_.sharing.is_migratory())
+      page_.sharing = page_.sharing.surer();
     grant_write(page_.version.next());
     return Outcome::kDone;
   }

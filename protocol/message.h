@@ -73,7 +73,7 @@ struct Message {
   NodeId from{};
   bool direct = false;        // requests: sent to the hinted owner alone, who says so if it is not
   bool has_bytes = false;     // kCopyReply, kOwnershipTransfer: the page travels with it
-  bool migratory = false;     // kOwnershipTransfer: see PageEntry
+  Sharing sharing{};          // kOwnershipTransfer: see PageEntry
   NodeId hint = kNoNode;      // kNotOwner: who the sender thinks owns the page
   Transaction transaction{};  // requests; kCopyReply, kNotOwner, kOwnershipTransfer, kHeld: the request it
                               // answers

@@ -15,7 +15,7 @@ struct PageEntry {
   Permission permission = Permission::kInvalid;  // what the application view lets through
   bool owner = false;              // an owner that has not touched the page yet is Invalid all the same
   bool fresh = false;              // first-touch placement: nobody has asked for the page yet
-  bool migratory = false;          // owner: one node after the other loads the page and then stores to it
+  Sharing sharing{};               // owner: it travels with ownership
   NodeId hint = kNoNode;           // probable owner; never trusted
   NodeId heard_node = kNoNode;     // with `heard`: the last write request heard, of whichever node, so that a
                                    // doubled one does not invalidate twice

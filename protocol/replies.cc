@@ -53,7 +53,7 @@ void Transition::on_transfer(const Message& message) {
 void Transition::accept_ownership(const Message& message) {
   page_.owner = true;
   page_.fresh = false;
-  page_.migratory = message.migratory;
+  page_.sharing = message.sharing;
   page_.epoch = message.epoch;
   page_.version = message.version;
   page_.data_version = message.data_version;

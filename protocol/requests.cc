@@ -14,12 +14,12 @@ void Transition::on_copy_request(const Message& message) {
   if (!may_answer) return turn_away(message);
   if (was_granted(message)) return rounds_.count(Event::kAlreadyGranted);
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
-  const bool still_stores = page_.permission == Permission::kWrite || page_.migratory;
+  const bool still_stores = page_.permission == Permission::kWrite || page_.sharing.is_migratory();
   if (still_stores && holding()) return defer_while_held(message);
   forget_deferred(message);
   if (page_.fresh || moves_to_reader())
     return hand_over(message.from, message.transaction, message.data_version);
-  page_.migratory = false;  // this owner had its turn and did not store, or somebody else reads, too
+  if (page_.sharing.is_migratory()) page_.sharing = page_.sharing.less_sure();  // no store in its turn
   if (page_.permission == Permission::kWrite) set_permission(Permission::kRead);
   if (keeps(Rule::kVersionReachesReader)) {  // else a reader that promised more could never read again
     page_.version = std::max(page_.version, message.version);
@@ -44,27 +44,30 @@ void Transition::on_write_request(const Message& message) {
   if (stage() == Stage::kCollecting && keeps(Rule::kCollectingOwnerWaits)) return defer(message);
   if (page_.permission != Permission::kInvalid && holding()) return defer_while_held(message);
   forget_deferred(message);
-  page_.migratory = was_migratory_use(message);
+  page_.sharing = sharing_with(message);
   hand_over(message.from, message.transaction, message.data_version);
 }
 
-// A store of the one node that has a copy, of what was stored here: it loaded the page before. Two nodes that
-// use it so in turns need two faults each time, unless the page is handed over at the load. A store of a node
-// that had no copy leaves the question as it is, if this node has stored, too. (Stenström, Brorsson and
-// Sandberg, An adaptive cache coherence protocol optimized for migratory sharing, 1993; Cox and Fowler, the
-// same year.)
-bool Transition::was_migratory_use(const Message& message) const {
-  if (page_.copyset.empty()) return page_.migratory && page_.permission == Permission::kWrite;
-  const bool loaded =
-      page_.copyset == NodeSet::of(message.from) && message.data_version == page_.data_version;
+// A store of the one node that has a copy, of what was stored here: it loaded the page before. Nodes that use
+// it so in turns need two faults each time, unless the page is handed over at the load. Once may be chance (a
+// reader that happens to write); and a page that is read by many should not move to the first of them. A
+// store of a node that had no copy leaves the question as it is, if this node has stored, too. (Stenström,
+// Brorsson and Sandberg, An adaptive cache coherence protocol optimized for migratory sharing, 1993; Cox and
+// Fowler, the same year.)
+Sharing Transition::sharing_with(const Message& writer) const {
+  if (page_.copyset.empty()) {
+    const bool no_store = page_.sharing.is_migratory() && page_.permission != Permission::kWrite;
+    return no_store ? page_.sharing.less_sure() : page_.sharing;
+  }
+  const bool loaded = page_.copyset == NodeSet::of(writer.from) && writer.data_version == page_.data_version;
   const bool stored = page_.data_version == page_.version && page_.version > Version{1};
-  return loaded && stored;
+  return loaded && stored ? page_.sharing.surer() : Sharing{};
 }
 
 // The reader will store, as this node did after its own load: it gets the page whole, in Read, with nobody in
 // the copyset; so its store asks nobody. If it does not store, the next reader gets a copy.
 bool Transition::moves_to_reader() {
-  return page_.migratory && page_.permission == Permission::kWrite && take_round(false);
+  return page_.sharing.is_migratory() && page_.permission == Permission::kWrite && take_round(false);
 }
 
 // A request comes to a node that is not the owner. Who asks for the page may be it soon, even if only for a
@@ -169,7 +172,7 @@ void Transition::send_transfer(bool with_bytes) {
   if (keeps(Rule::kCopysetTravels)) transfer.copyset = round().copyset;
   if (keeps(Rule::kGrantedTravels)) transfer.granted = page_.granted;
   transfer.has_bytes = with_bytes;
-  transfer.migratory = page_.migratory;
+  transfer.sharing = page_.sharing;
   effects_.send(NodeSet::of(round().target), transfer);
 }
 
@@ -183,7 +186,7 @@ void Transition::on_transfer_ack(const Message& message) {
 
 void Transition::hand_over_is_done(Epoch epoch) {
   page_.epoch = epoch;
-  page_.migratory = false;
+  page_.sharing = {};
   if (!round().wants_read && !round().wants_write) return finish_round();
   start_request();
   replay_deferred();

@@ -29,7 +29,7 @@ class Transition {
   void drop_and_promise(NodeId to, Version floor);
   void promise(NodeId to, Version floor);
   bool was_granted(const Message& message) const;
-  bool was_migratory_use(const Message& message) const;
+  Sharing sharing_with(const Message& writer) const;
   bool moves_to_reader();
 
   // replies.cc: what the one who asked does

@@ -88,6 +88,17 @@ inline constexpr Time kNever{~std::uint64_t{0}};
 enum class Access : std::uint8_t { kRead = 1, kWrite = 2 };
 enum class Permission : std::uint8_t { kInvalid = 0, kRead = 1, kWrite = 2 };
 
+// How sure an owner is that a page is migratory, 0 to 3: that one node after the other loads it and then
+// stores to it. Two such uses in a row make it so; one that is none, after more, does not end it.
+struct Sharing {
+  std::uint8_t uses = 0;
+  constexpr bool is_migratory() const { return uses >= 2; }
+  constexpr Sharing surer() const { return {static_cast<std::uint8_t>(uses < kUsesMax ? uses + 1 : uses)}; }
+  constexpr Sharing less_sure() const { return {static_cast<std::uint8_t>(uses > 0 ? uses - 1 : 0)}; }
+  constexpr auto operator<=>(const Sharing&) const = default;
+  static constexpr std::uint8_t kUsesMax = 3;
+};
+
 // True if a page mapped with `held` lets an access of that kind through.
 constexpr bool allows(Permission held, Access wanted) {
   return static_cast<std::uint8_t>(held) >= static_cast<std::uint8_t>(wanted);

@@ -56,15 +56,17 @@ class Reader {
 
 constexpr std::uint8_t kFlagDirect = 1;
 constexpr std::uint8_t kFlagBytes = 2;
-constexpr std::uint8_t kFlagMigratory = 4;
+constexpr unsigned kSharingShift = 2;  // of the flags: two bits
+constexpr std::uint8_t kSharingMask = Sharing::kUsesMax;
 constexpr std::uint8_t kFlagAnswer = 1;
 constexpr std::uint8_t kFlagLeaving = 2;
 constexpr std::uint8_t kFlagActive = 2;
 
 void put_body(Writer& writer, const Message& message) {
-  const std::uint8_t flags =
-      static_cast<std::uint8_t>((message.direct ? kFlagDirect : 0) | (message.has_bytes ? kFlagBytes : 0) |
-                                (message.migratory ? kFlagMigratory : 0));
+  std::uint8_t flags = 0;
+  if (message.direct) flags |= kFlagDirect;
+  if (message.has_bytes) flags |= kFlagBytes;
+  flags |= static_cast<std::uint8_t>(message.sharing.uses << kSharingShift);
   writer.put<std::uint8_t>(flags);
   writer.put<std::uint8_t>(message.hint.value);
   writer.put<std::uint16_t>(0);
@@ -150,7 +152,7 @@ bool plausible(const Message& message, std::uint32_t node_count) {
   const bool carries =
       message.type == MessageType::kCopyReply || message.type == MessageType::kOwnershipTransfer;
   if (message.has_bytes && !carries) return false;
-  if (message.migratory && message.type != MessageType::kOwnershipTransfer) return false;
+  if (message.sharing != Sharing{} && message.type != MessageType::kOwnershipTransfer) return false;
   if (message.from.value >= node_count) return false;
   if (message.hint != kNoNode && message.hint.value >= node_count) return false;
   if (!message.copyset.without(NodeSet::first(node_count)).empty()) return false;
@@ -286,7 +288,7 @@ Drop decode_body(const Parsed& parsed, std::uint32_t node_count, Message& messag
   const auto flags = reader.get<std::uint8_t>();
   message.direct = (flags & kFlagDirect) != 0;
   message.has_bytes = (flags & kFlagBytes) != 0;
-  message.migratory = (flags & kFlagMigratory) != 0;
+  message.sharing.uses = flags >> kSharingShift & kSharingMask;
   message.hint.value = reader.get<std::uint8_t>();
   reader.get<std::uint16_t>();
   get_body(reader, message);

@@ -113,7 +113,7 @@ NodeCell initial_cell(const Bounds& bounds, NodeId self, NodeId one) {
   for (std::uint32_t p = 0; p < bounds.pages; ++p) {
     const NodeId owner = initial_owner(bounds.placement, one, bounds.nodes, p, bounds.pages);
     cell.pages[p].entry = initial_entry(self, owner, bounds.placement);
-    cell.pages[p].entry.migratory = bounds.migratory && self == owner;
+    if (bounds.migratory && self == owner) cell.pages[p].entry.sharing = protocol::Sharing{2};
   }
   return cell;
 }
@@ -300,7 +300,7 @@ Step take_step(const Bounds& bounds, const NodeCell& before, const Action& actio
   if (step.complaint == nullptr && action.envelope != nullptr && action.envelope->life != before.life)
     step.complaint = "R11: a frame of another life was let in";
   // A late double of a read that was answered by a copy may move the page; it is not on the list.
-  const bool moved_by_read = handled.message != nullptr && handled.message->migratory;
+  const bool moved_by_read = handled.message != nullptr && handled.message->sharing.is_migratory();
   if (step.complaint == nullptr && bounds.forgets == 0 && !moved_by_read &&
       pool.rounds.events(Event::kUnsolicited) > 0)
     step.complaint = "R10: ownership comes to a node that asks for nothing";

@@ -34,10 +34,11 @@ void put(std::string& out, const GrantedList& granted) {
 }
 
 void put(std::string& out, const PageEntry& entry) {
-  const auto& [permission, owner, fresh, migratory, hint, heard_node, round, epoch, version, floor,
+  const auto& [permission, owner, fresh, sharing, hint, heard_node, round, epoch, version, floor,
                data_version, copyset, last_transaction, heard, hold_until, granted] = entry;
   put(out, static_cast<std::uint64_t>(permission) | (owner ? 4U : 0U) | (fresh ? 8U : 0U) |
-               (round != kNoRound ? 16U : 0U) | (hold_until != Time{} ? 32U : 0U) | (migratory ? 64U : 0U));
+               (round != kNoRound ? 16U : 0U) | (hold_until != Time{} ? 32U : 0U) |
+               std::uint64_t{sharing.uses} << 6);
   for (const std::uint64_t value :
        {std::uint64_t{hint.value}, std::uint64_t{heard_node.value}, epoch.value, version.value, floor.value,
         data_version.value, copyset.bits(), last_transaction.value, heard.value}) {
@@ -106,18 +107,23 @@ std::string encode(const Bounds& bounds, const NodeCell& cell) {
 std::string encode(const Envelope& envelope) {
   std::string out;
   const auto& [to, page, bytes, life, message] = envelope;
-  const auto& [type, from, direct, has_bytes, migratory, hint, transaction, version, data_version, epoch,
+  const auto& [type, from, direct, has_bytes, sharing, hint, transaction, version, data_version, epoch,
                copyset, granted, wait_ns] = message;
   for (const std::uint64_t value :
        {std::uint64_t{to}, std::uint64_t{page}, std::uint64_t{bytes}, std::uint64_t{life},
         static_cast<std::uint64_t>(type), std::uint64_t{from.value}, std::uint64_t{direct},
-        std::uint64_t{has_bytes} | std::uint64_t{migratory} << 1, std::uint64_t{hint.value},
+        std::uint64_t{has_bytes} | std::uint64_t{sharing.uses} << 1, std::uint64_t{hint.value},
         transaction.value, version.value, data_version.value, epoch.value, copyset.bits(),
         std::uint64_t{wait_ns}}) {
     put(out, value);
   }
   put(out, granted);
   return out;
+}
+
+const char* describe(protocol::Sharing sharing) {
+  if (sharing == protocol::Sharing{}) return "";
+  return sharing.is_migratory() ? " migratory" : " migratory once";
 }
 
 std::string describe(const Envelope& envelope) {
@@ -131,7 +137,7 @@ std::string describe(const Envelope& envelope) {
       m.direct ? " direct" : "", m.has_bytes ? " bytes=" : "");
   std::string out = text;
   if (m.has_bytes) out += std::to_string(envelope.value);
-  if (m.migratory) out += " migratory";
+  out += describe(m.sharing);
   if (m.type == MessageType::kNotOwner) out += " hint " + std::to_string(m.hint.value);
   if (envelope.life != 0) out += " life " + std::to_string(envelope.life);
   if (m.granted != GrantedList{}) out += " granted" + describe(m.granted);
@@ -149,7 +155,7 @@ std::string describe(const Bounds& bounds, const NodeCell& cell) {
     std::snprintf(
         text, sizeof text, " {%c%s%s%s e%llu v%llu f%llu dv%llu cs%llx bytes=%d%s %s%s%s t%llu nv%llu",
         "IRW"[static_cast<int>(e.permission)], e.owner ? " owner" : "", e.fresh ? " fresh" : "",
-        e.migratory ? " migratory" : "", static_cast<unsigned long long>(e.epoch.value),
+        describe(e.sharing), static_cast<unsigned long long>(e.epoch.value),
         static_cast<unsigned long long>(e.version.value), static_cast<unsigned long long>(e.floor.value),
         static_cast<unsigned long long>(e.data_version.value),
         static_cast<unsigned long long>(e.copyset.bits()), cell.pages[p].memory.value,

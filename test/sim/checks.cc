@@ -39,7 +39,7 @@ const char* Simulator::check_step(std::uint8_t node, std::uint32_t page, const m
   const Rounds& rounds = *nodes_[node].rounds;
   // With more nodes than the list has places, a late double may be forgotten; and that of a read that was
   // answered by a copy is not on it.
-  const bool moved_by_read = handled.message != nullptr && handled.message->migratory;
+  const bool moved_by_read = handled.message != nullptr && handled.message->sharing.is_migratory();
   if (setting_.nodes <= protocol::GrantedList::kCapacity && !moved_by_read &&
       rounds.events(protocol::Event::kUnsolicited) != was.unsolicited) {
     return "R10: ownership came to a node that asks for nothing";
