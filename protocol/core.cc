@@ -258,7 +258,11 @@ void Transition::grant_write(Version new_version) {
 
 // What was wanted is here: the threads that waited for it have their turn before others are served.
 void Transition::granted_locally() {
-  page_.hold_until = now_.after(view_.hold_ns);
+  // Of a migratory page two accesses have their turn, with a fault in between.
+  constexpr std::uint64_t kHoldsOfMigratory = 4;
+  const bool store_to_come =
+      page_.owner && page_.permission == Permission::kRead && page_.sharing.is_migratory();
+  page_.hold_until = now_.after(store_to_come ? kHoldsOfMigratory * view_.hold_ns : view_.hold_ns);
   if (has_round()) finish_round();
 }
 

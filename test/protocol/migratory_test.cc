@@ -159,6 +159,16 @@ TEST(Migratory, ItIsHeldUntilTheStoreHasHadItsTurn) {
   EXPECT_TRUE(cluster.entry(2).owner);
 }
 
+// Two accesses have their turn, with a fault in between; and then the store one of its own.
+TEST(Migratory, ItIsHeldForTwo) {
+  Cluster cluster = used_in_turns(kHoldNs);
+  cluster.fault(1, Access::kRead);
+  cluster.deliver_all();
+  EXPECT_EQ(cluster.entry(1).hold_until, cluster.now.after(4 * kHoldNs));
+  cluster.fault(1, Access::kWrite);
+  EXPECT_EQ(cluster.entry(1).hold_until, cluster.now.after(kHoldNs));
+}
+
 // The hold ends without a store: who waits gets a copy, nobody waits for ever.
 TEST(Migratory, AHoldThatEndsWithoutAStoreEndsIt) {
   Cluster cluster = used_in_turns(kHoldNs);
