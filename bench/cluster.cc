@@ -32,14 +32,15 @@ const char* name_of(LoopKind loops) {
 }
 
 Cluster::Cluster(ProcessGroup& processes, const std::string& folder, const Setting& setting,
-                 std::size_t node_count, std::uint64_t hold_us)
+                 std::size_t node_count, const Turns& turns)
     : processes_(processes) {
   for (std::size_t node = 0; node < node_count; ++node) {
     nodes_.push_back(processes_.start(
         "node " + std::to_string(node),
         {kProgram, "--member", "node", "--member-index", std::to_string(node), "--member-count",
          std::to_string(node_count), "--member-subfolder", folder, "--delivery", name_of(setting.delivery),
-         "--loops", name_of(setting.loops), "--hold-us", std::to_string(hold_us)}));
+         "--loops", name_of(setting.loops), "--hold-us", std::to_string(turns.hold_us), "--hand-on",
+         turns.hand_on ? "true" : "false"}));
   }
   for (const std::size_t process : nodes_) processes_.receive(process);
 }

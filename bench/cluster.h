@@ -26,11 +26,17 @@ struct Task {
   Json message;  // see node_member.h
 };
 
+// How long a node keeps what it got; see Config.
+struct Turns {
+  std::uint64_t hold_us = Config().hold_us;
+  bool hand_on = Config().hand_on;
+};
+
 class Cluster {
  public:
   // Returns when all nodes have joined. `folder` is new, one level below the group's.
   Cluster(ProcessGroup& processes, const std::string& folder, const Setting& setting, std::size_t node_count,
-          std::uint64_t hold_us);
+          const Turns& turns);
   // All nodes leave.
   void end();
 

@@ -92,7 +92,7 @@ struct Options {
   std::size_t ahead_kb = 1024;
   std::size_t repeat = 1;
   double case_seconds = 4;
-  std::uint64_t hold_us = Config().hold_us;
+  Turns turns;
   std::string json;
   std::string plot;
   bool judge = false;
@@ -155,7 +155,7 @@ void Bench::run_group(ProcessGroup& processes, FloorPair& floors, const Setting&
       if (spec.node_count != node_count) continue;
       if (!cluster) {
         cluster.emplace(processes, "nodes" + std::to_string(group_count_++), setting, node_count,
-                        options_.hold_us);
+                        options_.turns);
         cluster->pause();
       }
       const auto place = std::ranges::find(case_names(), name) - case_names().begin();
@@ -218,7 +218,7 @@ void write_file(const std::string& name, const std::string& text) {
 }
 
 Report measure_all(const Options& options) {
-  Report report{.figures = {}, .hold_us = options.hold_us, .warnings = warnings_before()};
+  Report report{.figures = {}, .turns = options.turns, .warnings = warnings_before()};
   const std::uint64_t start_ns = now_ns();
   const std::uint64_t stolen_before_ns = stolen_ns();
   ProcessGroup processes;
@@ -258,7 +258,7 @@ void run_member(const Options& options) {
             .folder = folder,
             .delivery = setting.delivery,
             .loop_kind = setting.loops,
-            .hold_us = options.hold_us},
+            .turns = options.turns},
            channel);
 }
 
@@ -297,7 +297,9 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--case-seconds", options.case_seconds, "a case begins nothing more after this time")
       ->check(CLI::Range(0.1, 1e6))
       ->capture_default_str();
-  app.add_option("--hold-us", options.hold_us, "how long a page that arrived stays, in µs")
+  app.add_option("--hand-on", options.turns.hand_on, "pages go on with the one store of a turn")
+      ->capture_default_str();
+  app.add_option("--hold-us", options.turns.hold_us, "how long a page that arrived stays, in µs")
       ->check(CLI::Range(0, 1'000'000))
       ->capture_default_str();
   app.add_option("--json", options.json, "writes the figures to this file as well");

@@ -82,7 +82,8 @@ OrderedJson json_of_one(const Figure& figure, const Report& report) {
   json["delivery"] = figure.setting ? OrderedJson(name_of(figure.setting->delivery)) : OrderedJson(nullptr);
   json["loops"] = figure.setting ? OrderedJson(name_of(figure.setting->loops)) : OrderedJson(nullptr);
   json["nodes"] = figure.node_count;
-  json["hold_us"] = report.hold_us;
+  json["hold_us"] = report.turns.hold_us;
+  json["hand_on"] = report.turns.hand_on;
   json["count"] = figure.times.count;
   json["p50_ns"] = figure.times.p50_ns;
   json["p90_ns"] = figure.times.p90_ns;
@@ -115,9 +116,9 @@ std::string text_of(const Report& report) {
   constexpr const char* kLine =
       "{:<24} {:<8} {:<9} {:>5} {:>7} {:>9} {:>9} {:>9} {:>9}  {:<22} {:>9} {:>6} {:>10}  {}\n";
   std::string text = fmt::format(
-      "hold {} µs; all times in µs; line: a cache line to the other core and back, "
+      "hold {} µs{}; all times in µs; line: a cache line to the other core and back, "
       "before and after, ns\n",
-      report.hold_us);
+      report.turns.hold_us, report.turns.hand_on ? "" : ", nothing handed on");
   text += fmt::format(kLine, "case", "delivery", "loops", "nodes", "count", "p50", "p90", "p99", "max",
                       "floor", "floor p50", "ratio", "line", "");
   for (const Figure& figure : report.figures) {

@@ -10,7 +10,7 @@ namespace pagewire::bench {
 
 struct Report {
   std::vector<Figure> figures;
-  std::uint64_t hold_us = 0;
+  Turns turns;
   std::vector<std::string> warnings;  // about all of it
 };
 

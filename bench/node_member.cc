@@ -52,7 +52,8 @@ void sleep_ms(std::uint64_t ms) {
 Config config_of(const NodeMember& member) {
   Config config = Config::local(member.node, member.node_count, member.folder);
   config.cluster = "bench";
-  config.hold_us = member.hold_us;
+  config.hold_us = member.turns.hold_us;
+  config.hand_on = member.turns.hand_on;
   config.loop_kind = member.loop_kind;
   config.delivery = member.delivery;
   const std::vector<std::size_t> cores = own_cores();

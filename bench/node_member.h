@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "bench/cluster.h"
 #include "bench/group.h"
 #include "pagewire/config.h"
 
@@ -16,7 +17,7 @@ struct NodeMember {
   std::string folder;  // of the cluster
   Delivery delivery = Delivery::kThread;
   LoopKind loop_kind = LoopKind::kShared;
-  std::uint64_t hold_us = 0;
+  Turns turns;
 };
 
 // Joins, says so, and then answers one message for each that it gets, {"do": WHAT, ...}, until "end":
