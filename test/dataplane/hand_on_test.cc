@@ -52,7 +52,9 @@ class HandOn : public ::testing::TestWithParam<std::uint32_t> {};
 INSTANTIATE_TEST_SUITE_P(Nodes, HandOn, ::testing::Values(2U, 3U),
                          [](const auto& info) { return std::to_string(info.param); });
 
-TEST_P(HandOn, turns_are_exact_and_pages_are_handed_on) {
+// With three nodes two wait for each turn: the page is read by many, which is not how a migratory one is
+// used.
+TEST_P(HandOn, turns_are_exact_and_pages_of_two_are_handed_on) {
   RingCluster cluster(inline_nodes(GetParam()));
   const auto regions = cluster.open("turns", 1);
   ASSERT_EQ(regions.size(), GetParam());
@@ -62,7 +64,9 @@ TEST_P(HandOn, turns_are_exact_and_pages_are_handed_on) {
   const std::uint64_t all = kTurns * GetParam();
   EXPECT_EQ(sum, all * (all - 1) / 2);
   EXPECT_EQ(at(*regions[0], 0, 0).load(), all);
-  EXPECT_GT(handed_on(cluster), 0U);
+  if (GetParam() == 2) {
+    EXPECT_GT(handed_on(cluster), all / 10);
+  }
   EXPECT_TRUE(cluster.leave());
 }
 
